@@ -1,0 +1,1 @@
+"""The agent: space, history, pools, rankers, workers and the loop that joins them."""

@@ -1,0 +1,1 @@
+"""Rankers: who chooses among the candidates of a pool."""
