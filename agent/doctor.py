@@ -1,0 +1,22 @@
+"""``ncode doctor``: what this machine has, and whether the default model runs on it."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Iterator
+
+from ncode_search import __version__, _core
+from ncode_search.agent.devices import available_cores, list_gpus
+from ncode_search.agent.ranking import llama_report
+
+
+def examine() -> Iterator[tuple[str, bool]]:
+    """Lines for a person, each with whether what it says is good."""
+    yield f"ncode-search   {__version__}, Python {sys.version.split()[0]}, {platform.platform()}", True
+    yield f"core           {_core.BUILD}", True
+    gpus = list_gpus()
+    yield f"CPU cores      {available_cores()}", True
+    yield f"GPUs           {', '.join(gpus) if gpus else 'none; workers use the CPU'}", True
+    for name, text, good in llama_report():
+        yield f"{name:<14} {text}", good

@@ -1,0 +1,64 @@
+"""Trials as text, JSON Lines and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from ncode_search.agent.history import History, Trial
+from ncode_search.agent.space import SearchSpace
+
+_COLUMNS = tuple(name for name in Trial.__dataclass_fields__ if name != "metrics")
+
+
+def as_json(trial: Trial, space: SearchSpace) -> str:
+    """One trial with its configuration, as one JSON object."""
+    return json.dumps({**vars(trial), "config": space.decode(trial.code)}, ensure_ascii=False)
+
+
+def json_lines(history: History, space: SearchSpace) -> Iterator[str]:
+    """An object a trial."""
+    return (as_json(trial, space) for trial in history.trials())
+
+
+def csv_lines(history: History, space: SearchSpace) -> Iterator[str]:
+    """A header and a row a trial; positions and metrics are columns of their own."""
+    metrics = _metric_names(history)
+    yield _csv_row([*_COLUMNS, *(f"metric.{name}" for name in metrics), *(f"config.{name}" for name in space)])
+    for trial in history.trials():
+        own = [getattr(trial, name) for name in _COLUMNS]
+        own[_COLUMNS.index("state")] = trial.state.value
+        measured = [(trial.metrics or {}).get(name) for name in metrics]
+        yield _csv_row([*own, *measured, *map(_cell, space.decode(trial.code).values())])
+
+
+def text_lines(history: History, space: SearchSpace) -> Iterator[str]:
+    """A line a trial for a person."""
+    width = max(len("code"), len(space))
+    yield f"{'trial':>6}  {'code':<{width}}  {'state':<8}  {'value':>12}  {'seconds':>8}  proposed by"
+    for trial in history.trials():
+        value = "" if trial.value is None else f"{trial.value:.6g}"
+        seconds = f"{trial.finished_at - trial.started_at:.1f}" if trial.finished_at and trial.started_at else ""
+        error = f"  {trial.error.strip().splitlines()[-1]}" if trial.error and trial.error.strip() else ""
+        yield (
+            f"{trial.id:>6}  {trial.code:<{width}}  {trial.state.value:<8}  {value:>12}  {seconds:>8}  "
+            f"{trial.proposed_by}{error}"
+        )
+
+
+def _metric_names(history: History) -> list[str]:
+    rows = history.db.conn.execute("SELECT DISTINCT key FROM trials, json_each(trials.metrics) ORDER BY key")
+    return [row[0] for row in rows]
+
+
+def _csv_row(cells: list[Any]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="").writerow(cells)
+    return buffer.getvalue()
+
+
+def _cell(option: Any) -> Any:
+    return option if isinstance(option, (str, int, float)) else json.dumps(option)

@@ -1,0 +1,97 @@
+"""Candidate pools: half mutated or crossed from the best trials, half uniform; all distinct, none seen, none in flight.
+
+`CandidatePool` holds the set of all codes that were ever proposed, so making a pool costs the same after a hundred thousand
+trials as after ten. Where a space runs out, the pool is what is left of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ncode_search import _core
+from ncode_search.agent.observations import Codes, Observations
+from ncode_search.agent.space import SearchSpace
+
+PARENTS = 10
+"""How many of the best trials are bred from."""
+
+_TRIES = 16
+"""Draws per missing candidate before the rest of a nearly used-up space is listed instead."""
+_LISTED_AT_ONCE = 1 << 16
+
+_Proposer = Callable[[int], Codes]
+
+
+class CandidatePool:
+    """Makes pools of new codes for one search."""
+
+    def __init__(self, space: SearchSpace) -> None:
+        self._space = space.core
+        self._seen = _core.CodeSet(space.core)
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether every code of the space has been proposed."""
+        return len(self._seen) >= self._space.size
+
+    def mark_seen(self, codes: Codes) -> None:
+        """These codes, shape ``(n, L)``, are never to be proposed again."""
+        self._seen.insert(codes)
+
+    def draw(self, known: Observations, size: int, rng: np.random.Generator) -> Codes:
+        """A pool of up to `size` new codes, shape ``(m, L)``, in random order; fewer only where fewer are left."""
+        chosen = _core.CodeSet(self._space)
+        bred = self._collect(chosen, size // 2, lambda count: self._breed(known, count, rng)) if len(known) else []
+        missing = size - sum(map(len, bred))
+        fresh = self._collect(chosen, missing, lambda count: self._space.random(count, _seed(rng)))
+        missing -= sum(map(len, fresh))
+        rest = [self._unused(chosen, missing, rng)] if missing else []
+        return rng.permutation(np.concatenate([self._space.from_index([]), *bred, *fresh, *rest]))
+
+    def _collect(self, chosen: _core.CodeSet, wanted: int, propose: _Proposer) -> list[Codes]:
+        """Up to `wanted` codes that are neither seen nor chosen, from as many proposals as it takes, within reason."""
+        collected: list[Codes] = []
+        for _ in range(_TRIES):
+            if wanted <= 0:
+                break
+            new = self._new(chosen, propose(2 * wanted))[:wanted]
+            chosen.insert(new)
+            collected.append(new)
+            wanted -= len(new)
+        return collected
+
+    def _new(self, chosen: _core.CodeSet, codes: Codes) -> Codes:
+        fresh = ~self._seen.contains(codes) & ~chosen.contains(codes)
+        codes = codes[fresh]
+        return codes[_core.CodeSet(self._space).insert(codes)]
+
+    def _breed(self, known: Observations, count: int, rng: np.random.Generator) -> Codes:
+        """Half of them mutated in one or two positions, half crossed and mutated in one."""
+        parents = known.codes[known.best(PARENTS)]
+        first, second = parents[rng.integers(len(parents), size=(2, count))]
+        half = count // 2
+        crossed = self._space.crossover(first[half:], second[half:], _seed(rng))
+        children = [
+            self._space.mutate(first[: half // 2], _seed(rng), 1),
+            self._space.mutate(first[half // 2 : half], _seed(rng), 2),
+            self._space.mutate(crossed, _seed(rng), 1),
+        ]
+        # In random order, because only the first of them are taken.
+        return rng.permutation(np.concatenate(children))
+
+    def _unused(self, chosen: _core.CodeSet, wanted: int, rng: np.random.Generator) -> Codes:
+        """Up to `wanted` of the codes that are left, uniformly, by listing the space.
+
+        Only a space that is nearly used up comes here, so listing it costs no more than the search that used it up.
+        """
+        left = [self._space.from_index([])]
+        for start in range(0, self._space.size, _LISTED_AT_ONCE):
+            left.append(self._new(chosen, self._space.enumerate(start, _LISTED_AT_ONCE)))
+        unused = np.concatenate(left)
+        return unused[rng.permutation(len(unused))[:wanted]]
+
+
+def _seed(rng: np.random.Generator) -> int:
+    return int(rng.integers(1 << 63))

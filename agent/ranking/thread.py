@@ -1,0 +1,80 @@
+"""The one thread that a ranker lives in, behind a queue.
+
+A model must not be called from two threads, and a call that stalls must not take the search or the interpreter's exit with it:
+so a daemon thread of our own and not an executor, whose threads are joined at exit.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncode_search.agent.observations import Codes, Observations
+from ncode_search.agent.ranking.base import Ranker, RankerInfo
+
+Scores = NDArray[np.float64]
+
+
+class RankerThread:
+    """Runs `load`, `score` and `close` of one ranker, one after another."""
+
+    def __init__(self, ranker: Ranker) -> None:
+        self._ranker = ranker
+        self._calls: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = queue.SimpleQueue()
+        self._latest: Future[Any] | None = None
+        self._thread = threading.Thread(target=self._serve, name="ranker", daemon=True)
+        self._thread.start()
+
+    @property
+    def info(self) -> RankerInfo:
+        """Who ranks."""
+        return self._ranker.info
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a call is still under way, such as one that its caller no longer waits for."""
+        return self._latest is not None and not self._latest.done()
+
+    def load(self) -> Future[None]:
+        """Make the ranker ready; the future raises what `Ranker.load` raises."""
+        return self._submit(self._ranker.load)
+
+    def score(self, known: Observations, pool: Codes, rng: np.random.Generator) -> Future[Scores]:
+        """Scores of the pool, shape ``(m,)``; the future raises whatever the ranker raises, and on an answer that is none."""
+        return self._submit(lambda: _checked(self._ranker.score(known, pool, rng), len(pool)))
+
+    def close(self) -> None:
+        """Free the model as soon as the call under way is over; does not wait for it."""
+        self._submit(self._ranker.close)
+        self._calls.put(None)
+
+    def _submit(self, call: Callable[[], Any]) -> Future[Any]:
+        future: Future[Any] = Future()
+        self._latest = future
+        self._calls.put((call, future))
+        return future
+
+    def _serve(self) -> None:
+        while item := self._calls.get():
+            call, future = item
+            try:
+                result = call()
+            except BaseException as error:
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+
+def _checked(scores: Scores, size: int) -> Scores:
+    scores = np.asarray(scores, dtype=np.float64)
+    if scores.shape != (size,):
+        raise ValueError(f"the ranker gave scores of shape {scores.shape} for a pool of {size}")
+    if not np.isfinite(scores).all():
+        raise ValueError("the ranker gave a score that is no finite number")
+    return scores

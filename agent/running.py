@@ -1,0 +1,48 @@
+"""``ncode run``: a search file run in front of a person."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from pathlib import Path
+
+from rich.console import Console
+from rich.logging import RichHandler
+
+from ncode_search.agent import report
+from ncode_search.agent.database import exists, mend
+from ncode_search.agent.errors import SearchFailedError
+from ncode_search.agent.history import History, Objective
+from ncode_search.agent.search import Outcome
+from ncode_search.agent.search_file import Overrides, SearchFile
+
+
+def run_file(path: Path, overrides: Overrides, *, quiet: bool) -> int:
+    """Start or resume a search; returns the exit code. Raises `NcodeError` for what stands in its way."""
+    file = SearchFile.load(path).overridden(overrides)
+    console = Console()
+    _log_to(console if console.is_terminal else Console(stderr=True))
+    objective = Objective(file.settings.goal, file.evaluator)
+    progress = report.Progress(console, objective, file.settings.trials, quiet=quiet)
+    if not quiet:
+        console.print(f"{path}: {file.space.size:,} codes, history {file.history}", markup=False, highlight=False)
+    outcome = _run(file, progress)
+    if exists(file.history):
+        with History.read(file.history) as history:
+            print(report.summary(history, outcome, file.space))
+    return 1 if outcome.interrupted or (outcome.best is None and not outcome.stopped) else 0
+
+
+def _run(file: SearchFile, progress: report.Progress) -> Outcome:
+    search = file.to_search(progress)
+    try:
+        with progress.shown():
+            return search.run()
+    except sqlite3.Error as error:
+        text = str(error)
+        raise SearchFailedError(f"{file.history}: the history cannot be written ({text}); {mend(text)}") from None
+
+
+def _log_to(console: Console) -> None:
+    handler = RichHandler(console=console, show_path=False, show_time=False, markup=False)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler])

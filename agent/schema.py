@@ -1,0 +1,60 @@
+"""The tables of a history file, as numbered migrations. A released migration is never edited: a change is a new one."""
+
+from __future__ import annotations
+
+from sqlite_utils import Database
+from sqlite_utils.migrations import Migrations
+
+MIGRATIONS = Migrations("ncode_search")
+
+
+@MIGRATIONS()
+def m001_trials_epochs_decisions(db: Database) -> None:
+    """The first schema."""
+    db.executescript(_FIRST_SCHEMA)
+
+
+_FIRST_SCHEMA = """
+CREATE TABLE meta (
+    key TEXT PRIMARY KEY,
+    value TEXT NOT NULL -- JSON
+) WITHOUT ROWID;
+CREATE TABLE trials (
+    id INTEGER PRIMARY KEY,
+    code TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('queued', 'running', 'complete', 'failed', 'pruned')),
+    value REAL,
+    metrics TEXT, -- JSON
+    attempt INTEGER NOT NULL DEFAULT 0,
+    worker TEXT, -- host:pid:start of the process that runs it
+    device TEXT,
+    error TEXT,
+    proposed_by TEXT NOT NULL,
+    created_at REAL NOT NULL, -- seconds since 1970, as all times
+    started_at REAL,
+    finished_at REAL,
+    lease_until REAL,
+    CHECK ((state = 'complete') = (value IS NOT NULL))
+);
+CREATE UNIQUE INDEX trials_one_per_code ON trials (code) WHERE state != 'failed';
+CREATE INDEX trials_unfinished ON trials (state) WHERE state IN ('queued', 'running');
+CREATE TABLE epochs (
+    trial INTEGER NOT NULL REFERENCES trials (id),
+    attempt INTEGER NOT NULL,
+    step INTEGER NOT NULL,
+    metrics TEXT NOT NULL, -- JSON
+    reported_at REAL NOT NULL,
+    PRIMARY KEY (trial, attempt, step)
+) WITHOUT ROWID;
+CREATE TABLE decisions (
+    trial INTEGER PRIMARY KEY REFERENCES trials (id),
+    ranker TEXT NOT NULL,
+    model TEXT,
+    model_sha256 TEXT,
+    pool INTEGER NOT NULL,
+    rank INTEGER NOT NULL, -- of the chosen candidate by the ranker's scores; 1 is the best
+    seconds REAL NOT NULL,
+    fallback INTEGER NOT NULL CHECK (fallback IN (0, 1)),
+    reason TEXT, -- why it was a fallback
+    decided_at REAL NOT NULL
+)"""

@@ -1,0 +1,308 @@
+"""`Search`: a search from Python, run with workers, or asked and told by hand.
+
+```python
+space = SearchSpace({"width": [8, 16, 32], "kernel": [3, 5]})
+Search(space, history="widths.db", evaluator=evaluate, trials=20, workers=2).run()
+
+with Search(space, history="by_hand.db", ranker="evolution") as search:
+    trial = search.ask()
+    search.tell(trial, score(trial.config))
+```
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import dataclasses
+import logging
+import math
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from ncode_search.agent import devices
+from ncode_search.agent.database import exists
+from ncode_search.agent.errors import InputError, NcodeError, SearchFailedError
+from ncode_search.agent.functions import evaluator_table
+from ncode_search.agent.history import History, Objective, Trial
+from ncode_search.agent.loop import Observer, SearchLoop
+from ncode_search.agent.processes import ProcessId
+from ncode_search.agent.proposals import Proposer
+from ncode_search.agent.ranking import make_ranker
+from ncode_search.agent.ranking.base import Ranker
+from ncode_search.agent.session import Chosen, Session
+from ncode_search.agent.settings import RankerSettings, SearchSettings
+from ncode_search.agent.space import Config, SearchSpace
+from ncode_search.agent.worker import Setup
+from ncode_search.agent.workers import Worker
+
+logger = logging.getLogger(__name__)
+
+
+class SpaceExhaustedError(SearchFailedError):
+    """Raised by `Search.ask` when every code of the space has been proposed."""
+
+
+@dataclass(frozen=True)
+class AskedTrial:
+    """A trial that the caller evaluates."""
+
+    id: int
+    code: str
+    config: Config
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended."""
+
+    completed: int
+    """Completed trials in the history, those of earlier runs included."""
+    best: Trial | None
+    exhausted: bool = False
+    """Every code of the space was tried."""
+    stopped: bool = False
+    """Somebody asked it to stop before it was done."""
+    interrupted: bool = False
+    """Somebody asked twice: trials under way were given up; they are queued again."""
+
+
+class Search:
+    """A search of one space for one objective, kept in one history file. Not safe across threads.
+
+    Args:
+        space: What is searched.
+        history: The SQLite file; made by the first `run` or `ask`, resumed by later ones.
+        evaluator: A function ``evaluate(config, context) -> float | Result`` at the top of a module or script, or the
+            ``[evaluator]`` table of a search file as a mapping. None: ask and tell only.
+        ranker: ``llama``, ``random``, ``evolution``, `RankerSettings`, or an object that follows the `Ranker` protocol.
+        folder: Where relative paths of the evaluator and of the ranker's model start; default: the current folder.
+        observer: Is told what happens during a run.
+        settings: The fields of `SearchSettings`: trials, workers, seed, goal, timeout, retries.
+
+    Raises:
+        InputError: for settings that cannot be.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        *,
+        history: str | Path,
+        evaluator: Callable[..., Any] | Mapping[str, Any] | None = None,
+        ranker: str | RankerSettings | Ranker = "llama",
+        folder: str | Path = ".",
+        observer: Observer | None = None,
+        **settings: Any,
+    ) -> None:
+        self.space = space
+        self.path = Path(history)
+        self.settings = SearchSettings(**settings)
+        self._folder = Path(folder).absolute()
+        if callable(evaluator):
+            evaluator, self._folder = evaluator_table(evaluator)
+        self._evaluator = evaluator
+        self._observer = observer or Observer()
+        self._ranker_settings = RankerSettings(kind=ranker) if isinstance(ranker, str) else RankerSettings()
+        self._ranker: Ranker | None = None
+        if isinstance(ranker, RankerSettings):
+            self._ranker_settings = ranker
+        elif not isinstance(ranker, str):
+            self._ranker = ranker
+        self._session: Session | None = None
+        self._proposer: Proposer | None = None
+        self._interrupts = 0
+
+    # Running with workers
+
+    def run(self) -> Outcome:
+        """Start or resume the search, and return when it is done or was asked to stop (SIGINT or SIGTERM).
+
+        Raises `InputError` for wrong settings and files, before anything is written; `SearchFailedError` where it cannot go on.
+        """
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return asyncio.run(self.run_async())
+        raise NcodeError("run() cannot be used inside an event loop; use `await search.run_async()`")
+
+    async def run_async(self) -> Outcome:
+        """The same inside a running event loop."""
+        if self._evaluator is None:
+            raise InputError("a search without an evaluator cannot run by itself; give one, or use ask() and tell()")
+        workers = self._make_workers()
+        try:
+            # An existing history is looked at first, so that a wrong one is refused at once, and a finished one is
+            # reported at once; a new one is made last, when everything else has been found good.
+            if exists(self.path):
+                self._open()
+            if self._session is None or self._session.completed < self.settings.trials:
+                return await self._run_with(workers)
+            return self._outcome()
+        finally:
+            self.close()
+            await asyncio.gather(*(worker.close() for worker in workers))
+
+    async def _run_with(self, workers: list[Worker]) -> Outcome:
+        loop: SearchLoop | None = None
+        task = asyncio.current_task()
+        assert task is not None
+
+        def interrupt() -> None:
+            self._interrupts += 1
+            if loop is not None and self._interrupts == 1:
+                logger.warning("stopping: trials under way are finished first; once more to stop at once")
+                loop.stop()
+            else:
+                task.cancel()
+
+        with _handling_signals(interrupt):
+            try:
+                await self._make_ready(workers)
+                session, proposer = self._open(), self._ready_proposer()
+                self._observer.opened(session.completed, session.history.best())
+                session.history.remember("settings", dataclasses.asdict(self.settings))
+                loop = SearchLoop(session, proposer, workers, self.settings, self._observer)
+                await loop.run()
+            except asyncio.CancelledError:
+                if not self._interrupts:
+                    raise
+                return self._outcome(stopped=True, interrupted=loop is not None)
+        return self._outcome(exhausted=loop.exhausted, stopped=self._interrupts > 0)
+
+    async def _make_ready(self, workers: list[Worker]) -> None:
+        """Build the evaluator in every worker and load the ranker; all at the same time, for it takes seconds."""
+        starts = [worker.start() for worker in workers]
+        load = asyncio.wrap_future(self._ready_proposer().load())
+        for result in await asyncio.gather(load, *starts, return_exceptions=True):
+            if isinstance(result, BaseException):
+                raise result
+
+    def _make_workers(self) -> list[Worker]:
+        assert self._evaluator is not None
+        return [
+            Worker(device, Setup(
+                history=str(self.path.absolute()),
+                evaluator=dict(self._evaluator),
+                space={name: list(options) for name, options in self.space.positions.items()},
+                folder=str(self._folder),
+                seed=self.settings.seed,
+                device=device.torch_name,
+                threads=device.threads,
+                timeout=self.settings.timeout_seconds,
+            ))
+            for device in devices.assign(self.settings.workers)
+        ]  # fmt: skip
+
+    def _outcome(self, **how: bool) -> Outcome:
+        if self._session is None:
+            return Outcome(0, None, **how)
+        return Outcome(self._session.completed, self._session.history.best(), **how)
+
+    # Asking and telling
+
+    def ask(self) -> AskedTrial:
+        """The next trial to evaluate; it counts as running until it is told.
+
+        Raises `SpaceExhaustedError` where every code has been proposed, `InputError` as `run` does.
+        """
+        if self._proposer is None:
+            self._ready_proposer().load().result()
+        session = self._open()
+        chosen = session.queue.popleft() if session.queue else self._decide(session)
+        attempt = session.history.start(chosen.trial, str(ProcessId.current()), "caller")
+        return AskedTrial(chosen.trial, chosen.text, chosen.config, attempt)
+
+    def tell(
+        self,
+        trial: AskedTrial,
+        value: float | None = None,
+        *,
+        metrics: Mapping[str, float] | None = None,
+        error: str | None = None,
+    ) -> None:
+        """Record what an asked trial came to: a finite value, or the error that it failed with.
+
+        Raises `InputError` where neither or no number is given, `IllegalTransitionError` where the trial was told before.
+        """
+        if (value is None) == (error is None):
+            raise InputError(f"tell trial {trial.id} either a value or an error")
+        session = self._open()
+        if error is not None or value is None:
+            session.history.fail(trial.id, trial.attempt, error or "")
+        elif not math.isfinite(value):
+            raise InputError(f"trial {trial.id} was told {value}, which is no score; tell it an error instead")
+        else:
+            session.history.complete(trial.id, trial.attempt, float(value), metrics)
+        session.settle(trial.id)
+
+    def _decide(self, session: Session) -> Chosen:
+        proposer = self._ready_proposer()
+        draft = proposer.begin(session, session.observations())
+        if draft is None:
+            raise SpaceExhaustedError(f"all {self.space.size:,} codes of the space have been proposed")
+        if draft.scores is not None:
+            concurrent.futures.wait([draft.scores], timeout=proposer.deadline)
+        return proposer.finish(session, draft)
+
+    # What it holds
+
+    def history(self) -> History:
+        """The history, opened for reading. Raises `HistoryError` where the search has not begun."""
+        return History.read(self.path)
+
+    def close(self) -> None:
+        """Give up the history and the ranker; the next `run` or `ask` takes them again."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+        if self._proposer is not None:
+            self._proposer.close()
+            self._proposer = None
+
+    def __enter__(self) -> Search:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _open(self) -> Session:
+        if self._session is None:
+            objective = Objective(self.settings.goal, self._evaluator)
+            self._session = Session(self.path, self.space, objective)
+        return self._session
+
+    def _ready_proposer(self) -> Proposer:
+        if self._proposer is None:
+            settings = self._ranker_settings
+            ranker = self._ranker or make_ranker(
+                settings.kind, self.space, model=settings.model, folder=self._folder,
+                history=settings.history, threads=settings.threads, gpu_layers=settings.gpu_layers,
+            )  # fmt: skip
+            trials = self.settings.trials if self._evaluator is not None else None
+            self._proposer = Proposer(ranker, settings, self.settings.seed, settings.startup_trials(trials))
+        return self._proposer
+
+
+@contextlib.contextmanager
+def _handling_signals(interrupt: Callable[[], None]) -> Iterator[None]:
+    """Calls `interrupt` on SIGINT and SIGTERM; only the main thread's event loop can."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    signals = (signal.SIGINT, signal.SIGTERM)
+    for number in signals:
+        loop.add_signal_handler(number, interrupt)
+    try:
+        yield
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)

@@ -1,0 +1,156 @@
+"""The search file: TOML tables to checked settings.
+
+Every error is one line that names the file, the table and key, what is wrong and the mend.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ncode_search.agent.errors import InputError
+from ncode_search.agent.loop import Observer
+from ncode_search.agent.search import Search
+from ncode_search.agent.settings import RankerSettings, SearchSettings
+from ncode_search.agent.space import SearchSpace
+from ncode_search.evaluators.options import OptionError, check_options, suggest
+from ncode_search.evaluators.registry import KINDS
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+TABLES = ("search", "space", "evaluator", "ranker")
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What the command line says instead of the file; None: as the file says."""
+
+    trials: int | None = None
+    workers: int | None = None
+    seed: int | None = None
+    history: Path | None = None
+    ranker: str | None = None
+    """A ranker's kind, or a path to a GGUF file."""
+
+
+@dataclass(frozen=True)
+class SearchFile:
+    """A search as its file describes it."""
+
+    path: Path
+    history: Path
+    settings: SearchSettings
+    space: SearchSpace
+    evaluator: Mapping[str, Any]
+    ranker: RankerSettings
+
+    @classmethod
+    def load(cls, path: Path) -> SearchFile:
+        """Read and check a search file. Raises `InputError` for anything wrong in it."""
+        tables = _read(path)
+        try:
+            return cls._from_tables(path, tables)
+        except (InputError, OptionError) as error:
+            raise InputError(f"{path}: {error}") from None
+
+    def overridden(self, by: Overrides) -> SearchFile:
+        """The same search with what the command line says. Raises `InputError` for a value that cannot be."""
+        changes = {name: value for name in ("trials", "workers", "seed") if (value := getattr(by, name)) is not None}
+        try:
+            settings = dataclasses.replace(self.settings, **changes)
+        except InputError as error:
+            raise InputError(f"--{error}") from None
+        ranker = self.ranker if by.ranker is None else _ranker_from_text(self.ranker, by.ranker)
+        return dataclasses.replace(self, settings=settings, ranker=ranker, history=by.history or self.history)
+
+    def to_search(self, observer: Observer | None = None) -> Search:
+        """The search itself."""
+        return Search(
+            self.space,
+            history=self.history,
+            evaluator=self.evaluator,
+            ranker=self.ranker,
+            folder=self.path.parent,
+            observer=observer,
+            **dataclasses.asdict(self.settings),
+        )
+
+    @classmethod
+    def _from_tables(cls, path: Path, tables: Mapping[str, Any]) -> SearchFile:
+        for name, table in tables.items():
+            if name not in TABLES or not isinstance(table, Mapping):
+                raise InputError(f"[{name}] is no table of a search file; {suggest(name, TABLES)}")
+        search = dict(tables.get("search", {}))
+        history = search.pop("history", None)
+        if not isinstance(history, str) or not history:
+            raise InputError('[search] history is missing; say where to keep the results: history = "results.db"')
+        return cls(
+            path=path,
+            history=path.parent / history,
+            settings=_settings("search", SearchSettings, search),
+            space=_space(tables.get("space", {})),
+            evaluator=_evaluator(tables.get("evaluator", {})),
+            ranker=_settings("ranker", RankerSettings, tables.get("ranker", {})),
+        )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such file; check the path") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: is no text in UTF-8; give a TOML file") from None
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path}: is no valid TOML: {error}; mend that place") from None
+
+
+def _settings(table: str, cls: type[Any], given: Mapping[str, Any]) -> Any:
+    check_options(cls, given, where=f"[{table}]")
+    try:
+        return cls(**given)
+    except InputError as error:
+        raise InputError(f"[{table}] {error}") from None
+
+
+def _space(table: Mapping[str, Any]) -> SearchSpace:
+    if not table:
+        raise InputError('[space] is missing or empty; name a position and its options a line: "width" = [8, 16, 32]')
+    try:
+        return SearchSpace(_flat(table))
+    except InputError as error:
+        raise InputError(f"[space] {error}") from None
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """``stem.width = [8, 16]`` without quotes is a nested table to TOML, and the same position to us."""
+    flat: dict[str, Any] = {}
+    for name, value in table.items():
+        inner = _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+        if twice := flat.keys() & inner.keys():
+            raise InputError(f"position {min(twice)!r} is given twice; keep one of them")
+        flat |= inner
+    return flat
+
+
+def _evaluator(table: Mapping[str, Any]) -> Mapping[str, Any]:
+    kind = table.get("kind")
+    if kind not in KINDS:
+        wrong = f'kind = "{kind}" is unknown' if "kind" in table else "kind is missing"
+        raise InputError(f"[evaluator] {wrong}; {suggest(str(kind), KINDS)}")
+    return table
+
+
+def _ranker_from_text(settings: RankerSettings, text: str) -> RankerSettings:
+    if text in RANKERS:
+        return dataclasses.replace(settings, kind=text)
+    return dataclasses.replace(settings, kind="llama", model=str(Path(text).absolute()))

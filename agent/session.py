@@ -1,0 +1,170 @@
+"""A search's hold on its history: claimed, taken over from whoever had it before, and mirrored in memory.
+
+The file is the truth; the mirror (what was observed, what was ever proposed) is what decisions look at. The methods below keep the two in
+step, in the order in which the agent learns of things. Used by one thread.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncode_search.agent import agent_lock
+from ncode_search.agent.history import Decision, History, Objective, Trial
+from ncode_search.agent.observations import Codes, ObservationLog, Observations
+from ncode_search.agent.pool import CandidatePool
+from ncode_search.agent.processes import ProcessId
+from ncode_search.agent.space import Config, SearchSpace
+from ncode_search.agent.states import TrialState
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A trial that waits for a worker."""
+
+    trial: int
+    code: NDArray[np.uint8]
+    text: str
+    config: Config
+
+
+class Session:
+    """An open and claimed history.
+
+    Raises `HistoryError` where the file cannot be used, `HistoryInUseError` where another agent has it.
+    """
+
+    def __init__(self, path: Path, space: SearchSpace, objective: Objective) -> None:
+        self.history = History.open(path, space.positions, objective)
+        self.space = space
+        self.candidates = CandidatePool(space)
+        self.queue: deque[Chosen] = deque()
+        """Chosen trials without a worker, the oldest first."""
+        self.orphans: deque[Trial] = deque()
+        """Running trials that the worker of a former agent still trains."""
+        self._sign = objective.sign
+        self._log = ObservationLog(len(space))
+        self._last: Chosen | None = None
+        self._renewed = time.monotonic()
+        try:
+            agent_lock.claim(self.history)
+            self._load_finished()
+            self._take_over()
+        except BaseException:
+            self.history.close()
+            raise
+
+    def close(self) -> None:
+        """Give the history up."""
+        agent_lock.release(self.history)
+        self.history.close()
+
+    def renew(self) -> None:
+        """Give a sign of life, if it is time for one; call this every few seconds."""
+        if time.monotonic() - self._renewed > agent_lock.RENEW_EVERY:
+            agent_lock.renew(self.history)
+            self._renewed = time.monotonic()
+
+    # What is known
+
+    @property
+    def completed(self) -> int:
+        """Trials that completed."""
+        return self._log.completed
+
+    @property
+    def live(self) -> int:
+        """Trials that are queued or running."""
+        return self._log.live
+
+    @property
+    def next_trial(self) -> int:
+        """The number of the next trial."""
+        return (self._last.trial if self._last else 0) + 1
+
+    def observations(self) -> Observations:
+        """All that is known now."""
+        return self._log.view()
+
+    def observations_before_last(self) -> Observations:
+        """What was known before the newest trial ended, whether it has ended or not."""
+        return self._log.view_without_last(self._last.code) if self._last else self._log.view()
+
+    # What happens
+
+    def add(self, code: NDArray[np.uint8], proposed_by: str, decision: Decision) -> Chosen:
+        """A decision was made: record it, and queue its trial."""
+        chosen = self._chosen(self.next_trial, self.space.to_text(code[np.newaxis])[0])
+        self.history.add(chosen.trial, chosen.text, proposed_by, decision)
+        self.candidates.mark_seen(code[np.newaxis])
+        self._enqueue(chosen)
+        self._last = chosen
+        return chosen
+
+    def settle(self, trial: int) -> Trial:
+        """A worker says that it has recorded a trial: read what it wrote."""
+        row = self.history.trial(trial)
+        if row.state is TrialState.COMPLETE:
+            assert row.value is not None
+            self._log.complete(trial, self._sign * row.value)
+        elif row.state.is_finished:
+            self._log.fail(trial)
+        return row
+
+    def interrupted(self, trial: int, attempt: int) -> None:
+        """A running trial was given up through no fault of its own: it waits again, before all others."""
+        row = self.history.trial(trial)
+        if row.state is TrialState.RUNNING and row.attempt == attempt:
+            self.history.requeue(trial, attempt, row.error)
+        row = self.settle(trial)
+        if row.state is TrialState.QUEUED:
+            self.queue.appendleft(self._chosen(trial, row.code))
+
+    # Opening
+
+    def _load_finished(self) -> None:
+        texts, values = self.history.finished()
+        codes = self.space.from_text(texts)
+        complete = ~np.isnan(values)
+        self._log.load(codes[complete], self._sign * values[complete], codes[~complete])
+        self.candidates.mark_seen(codes)
+        if last := self.history.last_trial():
+            self._last = self._chosen(last, self.history.trial(last).code)
+
+    def _take_over(self) -> None:
+        """Queue what was interrupted; what a living worker still trains is left to it."""
+        for trial in list(self.history.trials(TrialState.RUNNING)):
+            if is_being_trained(trial):
+                self.orphans.append(trial)
+                self._log.begin(trial.id, self._code(trial.code))
+            else:
+                self.history.requeue(trial.id, trial.attempt, trial.error)
+        for trial in self.history.trials(TrialState.QUEUED):
+            self._enqueue(self._chosen(trial.id, trial.code))
+        self.candidates.mark_seen(self._log.view().pending)
+
+    def _enqueue(self, chosen: Chosen) -> None:
+        self._log.begin(chosen.trial, chosen.code)
+        self.queue.append(chosen)
+
+    def _chosen(self, trial: int, text: str) -> Chosen:
+        code = self._code(text)
+        return Chosen(trial, code, text, self.space.decode(code))
+
+    def _code(self, text: str) -> Codes:
+        return self.space.from_text([text])[0]
+
+
+def is_being_trained(trial: Trial) -> bool:
+    """Whether the process that runs a trial still does; on another machine its lease must tell."""
+    if trial.worker is None:
+        return False
+    process = ProcessId.parse(trial.worker)
+    if process == ProcessId.current():
+        return False  # asked for by a `Search` of this process that is gone
+    return process.is_alive if process.is_local else (trial.lease_until or 0) > time.time()

@@ -1,0 +1,106 @@
+"""The settings of a search and of its ranker, with their defaults and their checks.
+
+The fields are the keys of the tables ``[search]`` and ``[ranker]`` of a search file, and the keyword arguments of `Search`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from ncode_search.agent.errors import InputError
+
+GOALS = ("maximize", "minimize")
+STARTUP = 10
+"""Uniform trials before the ranker is asked, unless set otherwise."""
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """How a search runs. Raises `InputError` for a value that cannot be."""
+
+    trials: int = 100
+    """Trials to complete."""
+    workers: int = 1
+    """Evaluator processes."""
+    seed: int = 0
+    """Every random draw comes from it and the trial's number."""
+    goal: str = "maximize"
+    """``maximize`` or ``minimize``."""
+    timeout: str | float | None = None
+    """Time limit of one attempt at a trial: seconds, or text such as ``"90s"``, ``"10m"``, ``"2h"``, ``"1d"``."""
+    retries: int = 1
+    """Further attempts at a trial after its first one failed."""
+
+    def __post_init__(self) -> None:
+        _at_least("trials", self.trials, 1)
+        _at_least("workers", self.workers, 1)
+        _at_least("seed", self.seed, 0)
+        _at_least("retries", self.retries, 0)
+        if self.goal not in GOALS:
+            raise InputError(f"goal is {self.goal!r}; allowed: {', '.join(map(repr, GOALS))}")
+        object.__setattr__(self, "timeout", None if self.timeout is None else parse_duration("timeout", self.timeout))
+
+    @property
+    def timeout_seconds(self) -> float | None:
+        """`timeout` in seconds."""
+        return None if self.timeout is None else float(self.timeout)
+
+
+@dataclass(frozen=True)
+class RankerSettings:
+    """Who chooses among the candidates, and how many there are. Raises `InputError` for a value that cannot be."""
+
+    kind: str = "llama"
+    """``llama``, ``random`` or ``evolution``."""
+    model: str = "smollm2"
+    """For ``llama``: ``smollm2``, or a path to a ``.gguf`` file, relative to the search file."""
+    pool: int = 128
+    """Candidates a decision."""
+    history: int = 200
+    """For ``llama``: the most trials that are shown to the model, best first."""
+    startup: int | None = None
+    """Uniform trials before the ranker is asked; default: a quarter of `trials`, at most 10."""
+    deadline: str | float = 60.0
+    """Time limit of one decision; past it the evolution ranker decides. Written like `timeout`."""
+    threads: int | None = None
+    """For ``llama``: CPU threads; default: all cores."""
+    gpu_layers: int = 0
+    """For ``llama``: layers of the model to keep on a GPU, -1 for all of them."""
+
+    def __post_init__(self) -> None:
+        _at_least("pool", self.pool, 1)
+        _at_least("history", self.history, 1)
+        _at_least("gpu_layers", self.gpu_layers, -1)
+        if self.startup is not None:
+            _at_least("startup", self.startup, 0)
+        if self.threads is not None:
+            _at_least("threads", self.threads, 1)
+        object.__setattr__(self, "deadline", parse_duration("deadline", self.deadline))
+
+    @property
+    def deadline_seconds(self) -> float:
+        """`deadline` in seconds."""
+        return float(self.deadline)
+
+    def startup_trials(self, trials: int | None) -> int:
+        """How many trials of a search for `trials` are uniform; None: a search without an end of its own."""
+        if self.startup is not None:
+            return self.startup
+        return STARTUP if trials is None else min(STARTUP, trials // 4)
+
+
+def parse_duration(name: str, value: str | float) -> float:
+    """Seconds from a number of them or from text such as ``"10m"``. Raises `InputError` for anything else."""
+    if isinstance(value, str) and (match := re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhd]?)\s*", value)):
+        value = float(match[1]) * _UNITS[match[2] or "s"]
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+        raise InputError(f'{name} is {value!r}; allowed: seconds above 0, or text such as "90s", "10m", "2h", "1d"')
+    return float(value)
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InputError(f"{name} is {value!r}; allowed: whole numbers from {least}")

@@ -1,0 +1,136 @@
+"""The search space: named positions, the options of each, and the way between configurations and NCodes.
+
+A configuration is a dictionary from position names to options. Its NCode is a vector with the index of every chosen option;
+as text it is one character a position. Options are JSON values and are told apart by their JSON text, so ``1``, ``1.0``,
+``true`` and ``"1"`` are four different options.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncode_search import _core
+from ncode_search.agent.errors import InputError
+from ncode_search.agent.observations import Codes
+
+Config = dict[str, Any]
+"""Position name to chosen option."""
+
+
+class SearchSpace:
+    """Named positions with 1 to 64 options each, at most 256 of them; immutable.
+
+    Raises `InputError` where a position has no option, too many, the same one twice, or one that is no JSON value.
+    """
+
+    def __init__(self, positions: Mapping[str, Sequence[Any]]) -> None:
+        if not 1 <= len(positions) <= _core.MAX_POSITIONS:
+            raise InputError(f"a space has 1 to {_core.MAX_POSITIONS} positions, not {len(positions)}")
+        self._digits = {name: _index_options(name, options) for name, options in positions.items()}
+        self.positions: dict[str, tuple[Any, ...]] = {name: tuple(options) for name, options in positions.items()}
+        self.core = _core.Space([len(options) for options in self.positions.values()])
+
+    def __len__(self) -> int:
+        """The number of positions, L."""
+        return len(self.positions)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.positions)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SearchSpace) and self.to_json() == other.to_json()
+
+    def __hash__(self) -> int:
+        return hash(self.to_json())
+
+    def __repr__(self) -> str:
+        return f"SearchSpace({len(self)} positions, {self.size:,} codes)"
+
+    @property
+    def size(self) -> int:
+        """How many codes there are, exactly."""
+        return self.core.size
+
+    def encode(self, config: Mapping[str, Any]) -> NDArray[np.uint8]:
+        """The NCode of a configuration, shape ``(L,)``.
+
+        Raises `InputError` for a missing or unknown position, and for an unknown option with a list of what is allowed.
+        """
+        if unknown := [name for name in config if name not in self.positions]:
+            raise InputError(f"unknown position {unknown[0]!r}; allowed: {', '.join(map(repr, self.positions))}")
+        if missing := [name for name in self.positions if name not in config]:
+            raise InputError(f"the configuration lacks position {missing[0]!r}")
+        return np.array([self._digit(name, config[name]) for name in self.positions], dtype=np.uint8)
+
+    def decode(self, code: NDArray[np.uint8] | str) -> Config:
+        """The configuration of one NCode, given as a vector of shape ``(L,)`` or as text.
+
+        Raises `InputError` where it is no code of this space.
+        """
+        vector = self.from_text([code])[0] if isinstance(code, str) else code
+        try:
+            self.core.validate(vector[np.newaxis])
+        except (ValueError, TypeError) as error:
+            raise InputError(str(error)) from None
+        return {name: options[digit] for (name, options), digit in zip(self.positions.items(), vector, strict=True)}
+
+    def to_text(self, codes: Codes) -> list[str]:
+        """The text of every row of `codes`, shape ``(n, L)``: one character a position."""
+        return self.core.to_text(codes)
+
+    def from_text(self, texts: Sequence[str]) -> Codes:
+        """The codes that `texts` spell, shape ``(n, L)``. Raises `InputError` where one is no code of this space."""
+        try:
+            return self.core.from_text(texts)
+        except ValueError as error:
+            raise InputError(str(error)) from None
+
+    def to_json(self) -> str:
+        """The whole space as one line of JSON, the same text for the same space."""
+        return json.dumps(self.positions, ensure_ascii=False, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> SearchSpace:
+        """The space that `to_json` wrote."""
+        return cls(cast("dict[str, list[Any]]", json.loads(text)))
+
+    def _digit(self, name: str, option: Any) -> int:
+        digits = self._digits[name]
+        try:
+            return digits[_option_key(name, option)]
+        except KeyError:
+            allowed = ", ".join(digits)
+            raise InputError(f"position {name!r} has no option {option!r}; allowed: {allowed}") from None
+
+
+def _index_options(name: str, options: Sequence[Any]) -> dict[str, int]:
+    if isinstance(options, (str, bytes, Mapping)) or not isinstance(options, Sequence):
+        raise InputError(f"position {name!r} needs a list of options, not {options!r}")
+    if not 1 <= len(options) <= _core.MAX_OPTIONS:
+        raise InputError(f"position {name!r} has {len(options)} options; allowed: 1 to {_core.MAX_OPTIONS}")
+    digits: dict[str, int] = {}
+    for digit, option in enumerate(options):
+        key = _option_key(name, option)
+        if key in digits:
+            raise InputError(f"position {name!r} has option {key} twice; all of them: {_listed(options)}")
+        digits[key] = digit
+    return digits
+
+
+def _option_key(name: str, option: Any) -> str:
+    try:
+        return json.dumps(option, ensure_ascii=False, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"position {name!r} has option {option!r}, which is no JSON value; "
+            "allowed: strings, finite numbers, true, false, null, and lists and tables of them"
+        ) from None
+
+
+def _listed(options: Sequence[Any]) -> str:
+    return ", ".join(json.dumps(option, ensure_ascii=False) for option in options)

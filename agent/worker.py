@@ -1,0 +1,190 @@
+"""What runs inside a worker process: ``python -m ncode_search.agent.worker``.
+
+The agent speaks in JSON lines on standard input: first the set-up, then a task at a time. The worker answers on what was its
+standard output; prints of the evaluator go to standard error instead. The worker writes results into the history itself, so a
+finished evaluation outlives the agent; when the agent is gone, the worker finishes its trial, writes the result, and leaves.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from ncode_search.agent.errors import IllegalTransitionError
+from ncode_search.agent.history import LEASE, History
+from ncode_search.evaluators.base import Context, Evaluator, EvaluatorError, Pruned, Result
+from ncode_search.evaluators.registry import build
+
+GRACE = 10.0
+"""Seconds past the deadline after which the operating system ends a worker that no agent has ended."""
+
+_ERROR_LIMIT = 20_000
+
+
+@dataclass(frozen=True)
+class Setup:
+    """The first line that a worker reads."""
+
+    history: str
+    evaluator: dict[str, Any]
+    space: dict[str, list[Any]]
+    folder: str
+    seed: int
+    device: str
+    threads: int
+    timeout: float | None
+
+
+@dataclass(frozen=True)
+class Task:
+    """One attempt at a trial."""
+
+    trial: int
+    attempt: int
+    code: str
+    config: dict[str, Any]
+    retry: bool
+    """Whether the trial is queued again if this attempt fails."""
+
+
+class Channel:
+    """Lines to and from the agent."""
+
+    def __init__(self) -> None:
+        self._input: TextIO = os.fdopen(os.dup(0), encoding="utf-8")
+        self._output: TextIO = os.fdopen(os.dup(1), "w", encoding="utf-8")
+        # Whatever the evaluator or its libraries print or read must not touch the agent's lines.
+        os.dup2(2, 1)
+        with open(os.devnull) as nothing:
+            os.dup2(nothing.fileno(), 0)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return map(json.loads, self._input)
+
+    def send(self, **message: Any) -> None:
+        """Tell the agent, if there is one."""
+        try:
+            self._output.write(json.dumps(message) + "\n")
+            self._output.flush()
+        except BrokenPipeError:
+            pass
+
+
+class Lease(threading.Thread):
+    """Renews the lease of the running attempt, with a connection of its own."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(name="lease", daemon=True)
+        self._path = path
+        self._ended = threading.Event()
+        self.attempt: tuple[int, int] | None = None
+
+    def run(self) -> None:
+        """Until the process ends."""
+        with History.attach(self._path) as history:
+            while not self._ended.wait(LEASE / 3):
+                if (attempt := self.attempt) is not None:
+                    history.renew(*attempt)
+
+
+class Worker:
+    """Evaluates tasks one after another."""
+
+    def __init__(self, setup: Setup, evaluator: Evaluator, channel: Channel) -> None:
+        self._setup = setup
+        self._evaluator = evaluator
+        self._channel = channel
+        self._history = History.attach(Path(setup.history))
+        self._lease = Lease(Path(setup.history))
+        self._lease.start()
+
+    def run(self, task: Task) -> None:
+        """One attempt, from its set-up to its record in the history."""
+        self._lease.attempt = (task.trial, task.attempt)
+        _set_alarm(self._setup.timeout)
+        try:
+            state = self._record(task)
+        except IllegalTransitionError as error:  # another process has taken this attempt back
+            state = f"lost: {error}"
+        finally:
+            _set_alarm(None)
+            self._lease.attempt = None
+        self._channel.send(trial=task.trial, state=state)
+
+    def _record(self, task: Task) -> str:
+        try:
+            result = _to_result(self._evaluator(task.config, self._context(task)))
+        except Pruned as reason:
+            self._history.prune(task.trial, task.attempt, str(reason) or None)
+            return "pruned"
+        except Exception:
+            error = traceback.format_exc()[-_ERROR_LIMIT:]
+            move = self._history.requeue if task.retry else self._history.fail
+            move(task.trial, task.attempt, error)
+            return "retry" if task.retry else "failed"
+        self._history.complete(task.trial, task.attempt, result.value, dict(result.metrics))
+        return "complete"
+
+    def _context(self, task: Task) -> Context:
+        def report(step: int, **metrics: float) -> None:
+            numbers = {name: float(value) for name, value in metrics.items()}
+            self._history.report(task.trial, task.attempt, step, numbers)
+            self._channel.send(trial=task.trial, step=step, metrics=numbers)
+
+        setup = self._setup
+        return Context(
+            task.trial, task.code, setup.seed, setup.device, setup.threads, Path(setup.folder), report
+        )  # fmt: skip
+
+
+def main() -> None:
+    """Serve the agent at the other end of standard input until it is gone."""
+    channel = Channel()
+    lines = iter(channel)
+    setup = Setup(**next(lines))
+    try:
+        options = dict(setup.evaluator)
+        evaluator = build(options.pop("kind"), options, Path(setup.folder), setup.space)
+    except EvaluatorError as error:
+        channel.send(refused=str(error))
+        return
+    channel.send(ready=True)
+    worker = None
+    for line in lines:
+        worker = worker or Worker(setup, evaluator, channel)
+        worker.run(Task(**line))
+
+
+def _to_result(answer: float | Result) -> Result:
+    result = answer if isinstance(answer, Result) else Result(float(answer))
+    value = float(result.value)
+    if not math.isfinite(value):
+        raise ValueError(f"the evaluator returned {value}, which is no score")
+    return Result(value, {name: _plain(number) for name, number in result.metrics.items()})
+
+
+def _plain(metric: Any) -> float | int | None:
+    """A metric as JSON has it: numbers of NumPy and torch become Python's, and one that is not finite becomes null."""
+    number = metric.item() if hasattr(metric, "item") else metric
+    if not isinstance(number, (int, float)):
+        raise TypeError(f"the evaluator returned a metric that is no number: {metric!r}")
+    return number if math.isfinite(number) else None
+
+
+def _set_alarm(timeout: float | None) -> None:
+    """The system's own alarm ends the process, also inside native code and when the agent is gone."""
+    signal.setitimer(signal.ITIMER_REAL, 0 if timeout is None else timeout + GRACE)
+
+
+if __name__ == "__main__":
+    main()
+    sys.stdout.flush()

@@ -1,0 +1,163 @@
+"""Evaluator processes seen from the agent: start, task, deadline, kill, replace.
+
+A worker is a fresh interpreter (`worker.py`) in a session of its own, so that Ctrl-C at the terminal reaches the agent alone and a kill
+takes the worker's own children too. Its output goes to an unnamed file whose end explains a crash.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from ncode_search.agent.devices import Device
+from ncode_search.agent.errors import InputError, SearchFailedError
+from ncode_search.agent.history import Trial
+from ncode_search.agent.processes import ProcessId, process_start
+from ncode_search.agent.worker import Setup, Task
+
+OUTPUT_TAIL = 4000
+"""Bytes of a crashed worker's output that are kept in the trial's error."""
+
+_SAFE_PATH = ["-P"] if sys.version_info >= (3, 11) else []
+"""Keeps the current folder out of the worker's imports: a `random.py` there must not shadow the library's."""
+
+OnReport = Callable[[int, int, Mapping[str, float]], None]
+"""Called with trial, step and metrics."""
+
+
+class WorkerDied(Exception):
+    """The process ended, or was ended, before it recorded its trial. The text says how, with the end of its output."""
+
+
+class Worker:
+    """One slot: a device and the process that is bound to it."""
+
+    def __init__(self, device: Device, setup: Setup) -> None:
+        self.device = device
+        self._setup = setup
+        self._process: asyncio.subprocess.Process | None = None
+        self._output = tempfile.TemporaryFile()
+        self._identity: ProcessId | None = None
+
+    @property
+    def identity(self) -> str:
+        """The process, as it is written into the history."""
+        return str(self._identity)
+
+    async def start(self) -> None:
+        """Start the process and wait until its evaluator is built; nothing to do where it already runs.
+
+        Raises `InputError` where the evaluator refuses its settings, `SearchFailedError` where the process dies.
+        """
+        if self._process is not None and self._process.returncode is None:
+            return
+        self._process = await self._spawn()
+        self._identity = ProcessId(socket.gethostname(), self._process.pid, process_start(self._process.pid))
+        self._send(asdict(self._setup))
+        try:
+            answer = await self._receive()
+        except WorkerDied as error:
+            raise SearchFailedError(f"a worker process cannot start: {' '.join(str(error).split())}") from None
+        if "refused" in answer:
+            await self.kill()
+            raise InputError(answer["refused"])
+
+    async def run(self, task: Task, on_report: OnReport) -> str:
+        """Evaluate one attempt; returns the state that the worker recorded.
+
+        Raises `WorkerDied` where the process crashed or its deadline passed; it is gone then, and `start` makes a new one.
+        """
+        self._forget_output()
+        self._send(asdict(task))
+        try:
+            return await asyncio.wait_for(self._answer(on_report), self._setup.timeout)
+        except asyncio.TimeoutError:
+            await self.kill()
+            raise WorkerDied(f"killed: not done within the timeout of {self._setup.timeout:g} s{self._tail()}") from None
+
+    async def kill(self) -> None:
+        """End the process and everything that it started, now."""
+        if self._process is None:
+            return
+        kill_group(self._process.pid)
+        await self._process.wait()
+
+    async def close(self) -> None:
+        """Kill the process and let go of its output."""
+        await self.kill()
+        self._output.close()
+
+    async def _spawn(self) -> asyncio.subprocess.Process:
+        self._forget_output()
+        return await asyncio.create_subprocess_exec(
+            sys.executable, *_SAFE_PATH, "-m", "ncode_search.agent.worker",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=self._output,
+            env={**os.environ, **self.device.environment},
+            start_new_session=True,
+            limit=1 << 20,
+        )  # fmt: skip
+
+    def _send(self, message: dict[str, Any]) -> None:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        # A pipe that a dying process has closed is noticed by the next `_receive`.
+        with contextlib.suppress(ConnectionError):
+            self._process.stdin.write(json.dumps(message).encode() + b"\n")
+
+    async def _answer(self, on_report: OnReport) -> str:
+        while "state" not in (message := await self._receive()):
+            on_report(message["trial"], message["step"], message["metrics"])
+        return str(message["state"])
+
+    async def _receive(self) -> dict[str, Any]:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        line = await self._process.stdout.readline()
+        if not line.endswith(b"\n"):
+            # Its children may live on and hold the device.
+            kill_group(self._process.pid)
+            code = await self._process.wait()
+            raise WorkerDied(_describe_exit(code) + self._tail())
+        return dict(json.loads(line))
+
+    def _forget_output(self) -> None:
+        self._output.truncate(0)
+        self._output.seek(0)
+
+    def _tail(self) -> str:
+        size = os.fstat(self._output.fileno()).st_size
+        tail = os.pread(self._output.fileno(), OUTPUT_TAIL, max(0, size - OUTPUT_TAIL))
+        text = tail.decode("utf-8", errors="replace").replace("\x00", "").strip()
+        return f"\n{text}" if text else ""
+
+
+def kill_group(pid: int) -> None:
+    """SIGKILL to a worker and all that it started; a worker that is gone already is no error."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def kill_orphan(trial: Trial) -> None:
+    """End the worker that a former agent left with a trial, if it runs on this machine."""
+    process = ProcessId.parse(trial.worker or "")
+    if process.is_local and process.is_alive:
+        kill_group(process.pid)
+
+
+def _describe_exit(code: int) -> str:
+    if code >= 0:
+        return f"the worker process exited with code {code}"
+    name = signal.Signals(-code).name
+    hint = " (out of memory, or killed by hand)" if name == "SIGKILL" else ""
+    return f"the worker process died of {name}{hint}"

@@ -1,0 +1,67 @@
+#include "code_set.hpp"
+
+#include <algorithm>
+
+namespace ncode {
+namespace {
+
+constexpr std::size_t small_bytes = 4096;  // what an empty sparse store takes anyway
+constexpr std::size_t step = 8192;         // codes between looks at the store's size
+
+std::unique_ptr<CodeStore> make_empty_store(const Space& space, std::size_t dense_bytes) {
+    return dense_bytes <= small_bytes ? make_dense_store(space) : make_sparse_store(space);
+}
+
+}  // namespace
+
+CodeSet::CodeSet(std::shared_ptr<const Space> space)
+    : space_(std::move(space)),
+      dense_bytes_(dense_store_bytes(*space_)),
+      store_(make_empty_store(*space_, dense_bytes_)) {}
+
+void CodeSet::insert(Codes codes, bool* fresh) {
+    space_->validate(codes);
+    const std::lock_guard lock(mutex_);
+    for (std::size_t first = 0; first < codes.rows; first += step) {
+        store_->insert(codes.slice(first, std::min(step, codes.rows - first)), fresh + first);
+        if (store_->nbytes() > dense_bytes_) {
+            become_dense();
+        }
+    }
+}
+
+void CodeSet::contains(Codes codes, bool* found) const {
+    space_->validate(codes);
+    const std::lock_guard lock(mutex_);
+    store_->contains(codes, found);
+}
+
+void CodeSet::remove(Codes codes, bool* removed) {
+    space_->validate(codes);
+    const std::lock_guard lock(mutex_);
+    store_->remove(codes, removed);
+}
+
+void CodeSet::clear() {
+    const std::lock_guard lock(mutex_);
+    store_ = make_empty_store(*space_, dense_bytes_);
+}
+
+std::size_t CodeSet::size() const {
+    const std::lock_guard lock(mutex_);
+    return store_->size();
+}
+
+std::size_t CodeSet::nbytes() const {
+    const std::lock_guard lock(mutex_);
+    return store_->nbytes();
+}
+
+void CodeSet::become_dense() {
+    auto dense = make_dense_store(*space_);
+    bool fresh = false;
+    store_->for_each([&](const Digit* row) { dense->insert({row, 1, space_->length()}, &fresh); });
+    store_ = std::move(dense);
+}
+
+}  // namespace ncode

@@ -1,0 +1,46 @@
+#include "permutation.hpp"
+
+#include <bit>
+
+#include "random.hpp"
+
+namespace ncode {
+namespace {
+
+unsigned bit_width(uint128 value) {
+    const auto high = high64(value);
+    return static_cast<unsigned>(high != 0 ? 64 + std::bit_width(high) : std::bit_width(low64(value)));
+}
+
+}  // namespace
+
+Permutation::Permutation(uint128 last, std::uint64_t seed) : last_(last) {
+    const unsigned bits = bit_width(last);
+    low_bits_ = (bits + 1) / 2;
+    low_mask_ = low_mask(low_bits_);
+    high_mask_ = low_mask(bits - low_bits_);
+    Random random(seed, Stream::permutation);
+    for (auto& key : keys_) {
+        key = random.next();
+    }
+}
+
+uint128 Permutation::operator()(uint128 index) const {
+    do {
+        index = encrypt(index);
+    } while (index > last_);
+    return index;
+}
+
+// The halves change in turn and need not be equally long. Each step can be undone, so the whole is a bijection.
+uint128 Permutation::encrypt(uint128 value) const {
+    std::uint64_t low = low64(value) & low_mask_;
+    std::uint64_t high = low64(value >> low_bits_);
+    for (std::size_t i = 0; i < rounds; i += 2) {
+        low ^= mix64(high ^ keys_[i]) & low_mask_;
+        high ^= mix64(low ^ keys_[i + 1]) & high_mask_;
+    }
+    return (uint128{high} << low_bits_) | low;
+}
+
+}  // namespace ncode

@@ -1,0 +1,154 @@
+"""What a space of CNNs may say: the positions, what each accepts, and the architecture that a configuration means.
+
+A network is a stem convolution, then one to four stages. A stage is a number of equal cells; between two stages a
+convolution of stride two halves the image and changes the width. A cell is a graph: node 0 is its input, every later
+node sums its incoming edges, the last node is its output. All cells are alike, with as many nodes as the space names.
+
+A space names the positions that it searches, and has as many stages as it names. Every other position keeps the default
+that `POSITIONS` lists: an edge is ``none``, but a space without any edge has cells of a single ``conv3x3``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ncode_search.evaluators.base import EvaluatorError
+from ncode_search.evaluators.cnn_layers import ACTIVATIONS, NORMS, OPERATIONS, Style
+
+HEAD_POOLS = ("avg", "max")
+
+
+@dataclass(frozen=True)
+class Position:
+    """A family of positions and what their options may be."""
+
+    pattern: str
+    """A regular expression for the whole name."""
+    names: str
+    """The names, as a person reads them."""
+    allowed: str
+    """The options, as a person reads them."""
+    accepts: Callable[[Any], bool]
+    """Whether one option is possible."""
+    default: str
+    """What stands when a space leaves the position out."""
+
+
+def _is_integer(low: int, high: int, odd: bool = False) -> Callable[[Any], bool]:
+    return lambda option: type(option) is int and low <= option <= high and (not odd or option % 2 == 1)
+
+
+def _is_one_of(names: Sequence[str]) -> Callable[[Any], bool]:
+    return lambda option: isinstance(option, str) and option in names
+
+
+def _is_dropout(option: Any) -> bool:
+    return type(option) in (int, float) and 0 <= option < 1
+
+
+def _choice(name: str, choices: Sequence[str], default: str) -> Position:
+    return Position(re.escape(name), name, ", ".join(choices), _is_one_of(tuple(choices)), default)
+
+
+_WIDTH = "an integer from 1 to 1024"
+POSITIONS = (
+    Position(r"stem\.width", "stem.width", _WIDTH, _is_integer(1, 1024), "16"),
+    Position(r"stem\.kernel", "stem.kernel", "an odd integer from 1 to 15", _is_integer(1, 15, odd=True), "3"),
+    Position(
+        r"cell\.(0-[1-9]|1-[2-9]|2-[3-9]|3-[4-9]|4-[5-9]|5-[6-9]|6-[7-9]|7-[89]|8-9)",
+        "cell.I-J (an edge from node I to a later node J, 0 to 9)",
+        ", ".join(OPERATIONS),
+        _is_one_of(tuple(OPERATIONS)),
+        "none",
+    ),
+    Position(r"stage[1-4]\.cells", "stage1.cells to stage4.cells", "an integer from 0 to 8", _is_integer(0, 8), "1"),
+    Position(
+        r"stage[2-4]\.width", "stage2.width to stage4.width", _WIDTH, _is_integer(1, 1024), "twice the last one's"
+    ),
+    _choice("norm", tuple(NORMS), "batch"),
+    _choice("activation", tuple(ACTIVATIONS), "relu"),
+    _choice("head.pool", HEAD_POOLS, "avg"),
+    Position(r"head\.dropout", "head.dropout", "a number from 0 to below 1", _is_dropout, "0"),
+)
+
+
+def check_space(space: Mapping[str, Sequence[Any]]) -> None:
+    """Refuse a position or an option that no network can be built from.
+
+    Raises:
+        EvaluatorError: with the position and what is allowed there.
+    """
+    for name, options in space.items():
+        position = _find(name)
+        for option in options:
+            if not position.accepts(option):
+                raise EvaluatorError(
+                    f'[space] "{name}": a CNN cannot build option {option!r}; allowed: {position.allowed}'
+                )
+
+
+def _find(name: str) -> Position:
+    for position in POSITIONS:
+        if re.fullmatch(position.pattern, name):
+            return position
+    known = "; ".join(position.names for position in POSITIONS)
+    hint = " (the first stage has the width of the stem: stem.width)" if name == "stage1.width" else ""
+    raise EvaluatorError(f'[space] "{name}": a CNN has no such position{hint}; it has: {known}')
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Cells of one width."""
+
+    width: int
+    cells: int
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A configuration with its defaults filled in."""
+
+    stages: tuple[Stage, ...]
+    stem_kernel: int
+    edges: Mapping[tuple[int, int], str]
+    """Operation of each edge ``(from, to)`` of the cell."""
+    style: Style
+    head_pool: str
+    head_dropout: float
+
+    @property
+    def nodes(self) -> int:
+        """Number of nodes of the cell, its input included."""
+        return 1 + max(end for _, end in self.edges)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Architecture:
+        """The architecture that `config` means; `check_space` has accepted its space."""
+        return cls(
+            stages=_stages(config),
+            stem_kernel=config.get("stem.kernel", 3),
+            edges=_edges(config),
+            style=Style(config.get("norm", "batch"), config.get("activation", "relu")),
+            head_pool=config.get("head.pool", "avg"),
+            head_dropout=float(config.get("head.dropout", 0)),
+        )
+
+
+def _stages(config: Mapping[str, Any]) -> tuple[Stage, ...]:
+    count = max((int(name[5]) for name in config if re.match(r"stage\d\.", name)), default=1)
+    width = config.get("stem.width", 16)
+    stages = []
+    for number in range(1, count + 1):
+        if number > 1:
+            width = config.get(f"stage{number}.width", 2 * width)
+        stages.append(Stage(width, config.get(f"stage{number}.cells", 1)))
+    return tuple(stages)
+
+
+def _edges(config: Mapping[str, Any]) -> dict[tuple[int, int], str]:
+    named = {name[len("cell.") :]: choice for name, choice in config.items() if name.startswith("cell.")}
+    ends = {(int(edge[0]), int(edge[2])): choice for edge, choice in named.items()}
+    return dict(sorted(ends.items())) or {(0, 1): "conv3x3"}

@@ -1,0 +1,130 @@
+"""``kind = "python"``: a function of the user's own scores the configurations.
+
+``function = "my_module:evaluate"`` imports a module, from the folder of the search file first. ``function =
+"/path/to/script.py:evaluate"`` runs a file as a module of its own; what stands under ``if __name__ == "__main__":``
+does not run.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import InitVar, dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ncode_search.evaluators.base import Context, EvaluatorError, Result
+
+SCRIPT_NAME = "__ncode_script__"
+"""The module name of a file. Like multiprocessing's ``__mp_main__``: it is not ``__main__``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PythonEvaluator:
+    """Calls ``function(config, context)``. The fields are the TOML keys."""
+
+    folder: InitVar[Path]
+
+    function: str
+    """``module:name``, or ``path/to/script.py:name`` (relative to the search file's folder, or absolute)."""
+
+    _function: Callable[[Mapping[str, Any], Context], float | Result] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self, folder: Path) -> None:
+        object.__setattr__(self, "_function", load_function(self.function, folder))
+
+    def __call__(self, config: Mapping[str, Any], context: Context) -> float | Result:
+        return self._function(config, context)
+
+
+def load_function(function: str, folder: Path) -> Callable[..., Any]:
+    """Import what `function` names.
+
+    Raises:
+        EvaluatorError: when the module cannot be imported or has no such function.
+    """
+    source, _, name = function.rpartition(":")
+    if not source or not name.isidentifier():
+        raise _error(function, 'must be "module:name" or "path/to/script.py:name"')
+    if source.endswith(".py"):
+        module = _run_file(function, (folder / source).absolute())
+    else:
+        module = _import_module(function, source, folder.absolute())
+    return _function_of(function, module, name)
+
+
+def _import_module(function: str, name: str, folder: Path) -> ModuleType:
+    local = _local_module(name, folder)
+    if local is None and _is_missing(name):
+        raise _error(function, f"there is no module {name} in {folder}, and none is installed; correct the name")
+    _import_first_from(folder)
+    with _importing(function):
+        module = importlib.import_module(name)
+    if local is not None and Path(module.__file__ or "").resolve() != local.resolve():
+        raise _error(function, f'the name {name} is taken by {module}; rename {local} or give "{local}:..."')
+    return module
+
+
+def _local_module(name: str, folder: Path) -> Path | None:
+    """The file of the module, if it lies in `folder`."""
+    base = folder.joinpath(*name.split("."))
+    candidates = (base / "__init__.py", base.with_name(base.name + ".py"))
+    return next((file for file in candidates if file.is_file()), None)
+
+
+def _is_missing(name: str) -> bool:
+    """Whether the first part of a module's name is found nowhere: the rest needs imports, which may fail otherwise."""
+    top = name.partition(".")[0]
+    return top not in sys.modules and (not top or importlib.util.find_spec(top) is None)
+
+
+def _run_file(function: str, file: Path) -> ModuleType:
+    if not file.is_file():
+        raise _error(function, f"there is no file {file}; correct the path")
+    _import_first_from(file.parent)
+    spec = importlib.util.spec_from_file_location(SCRIPT_NAME, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    # Before it runs: dataclasses and pickle look their module up by its name.
+    sys.modules[SCRIPT_NAME] = module
+    with _importing(function):
+        spec.loader.exec_module(module)
+    return module
+
+
+def _import_first_from(folder: Path) -> None:
+    if sys.path[:1] != [str(folder)]:
+        sys.path.insert(0, str(folder))
+        # A file written a moment ago may be younger than what the import system remembers of its folder.
+        importlib.invalidate_caches()
+
+
+@contextmanager
+def _importing(function: str) -> Iterator[None]:
+    """Turn whatever the user's module raises into one line. SystemExit too: scripts call ``sys.exit``."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise _error(function, f"importing it raised {reason}; repair the module") from error
+
+
+def _function_of(function: str, module: ModuleType, name: str) -> Callable[..., Any]:
+    if not hasattr(module, name):
+        close = difflib.get_close_matches(name, vars(module), n=1)
+        mend = f'did you mean "{close[0]}"?' if close else "define it or correct the name"
+        raise _error(function, f"{module.__file__ or module.__name__} has no {name}; {mend}")
+    found = getattr(module, name)
+    if not callable(found):
+        raise _error(function, f"{name} is a {type(found).__name__}, not a function; name a function")
+    return found  # type: ignore[no-any-return]
+
+
+def _error(function: str, text: str) -> EvaluatorError:
+    return EvaluatorError(f'[evaluator] function = "{function}": {text}')

@@ -1,0 +1,41 @@
+"""What a trial changes in torch's global state, and what is put back after it."""
+
+from __future__ import annotations
+
+import gc
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+@contextmanager
+def trial_state(seed: int, device: str, threads: int) -> Iterator[None]:
+    """Seeds, thread count and determinism for one trial; afterwards the former state, and the memory is free again.
+
+    Keep the trial's tensors in functions called inside the block: what the calling frame holds cannot be freed here.
+    """
+    former_threads, former_mode = torch.get_num_threads(), torch.get_deterministic_debug_mode()
+    on_gpu = torch.device(device).type == "cuda"
+    with torch.random.fork_rng(devices=[device] if on_gpu else []):
+        torch.manual_seed(seed)
+        torch.set_num_threads(threads)
+        # Not on a GPU: some of its kernels have no deterministic version and would fail the trial.
+        torch.set_deterministic_debug_mode(former_mode if on_gpu else "error")
+        try:
+            yield
+        except BaseException as error:
+            # The traceback holds the frames and they hold the network: an out-of-memory error would outlive its trial.
+            traceback.clear_frames(error.__traceback__)
+            raise
+        finally:
+            torch.set_deterministic_debug_mode(former_mode)
+            torch.set_num_threads(former_threads)
+            _free_memory(on_gpu)
+
+
+def _free_memory(on_gpu: bool) -> None:
+    gc.collect()
+    if on_gpu:
+        torch.cuda.empty_cache()

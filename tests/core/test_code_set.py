@@ -1,0 +1,169 @@
+"""The set of codes, against a Python set."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from ncode_search import _core
+
+from . import reference
+from .strategies import any_sizes, tuples
+
+Operation = tuple[str, int]
+operations = st.lists(
+    st.tuples(st.sampled_from(["insert", "insert", "contains", "remove", "clear"]), st.integers(0, 60)), max_size=12
+)
+
+
+def expected_mask(seen: set[reference.Code], operation: str, codes: list[reference.Code]) -> list[bool]:
+    mask = []
+    for code in codes:
+        inside = code in seen
+        mask.append(not inside if operation == "insert" else inside)
+        if operation == "insert":
+            seen.add(code)
+        elif operation == "remove":
+            seen.discard(code)
+    return mask
+
+
+def check(core: _core.CodeSet, seen: set[reference.Code], operation: str, codes: NDArray[np.uint8]) -> None:
+    if operation == "clear":
+        core.clear()
+        seen.clear()
+    else:
+        mask = getattr(core, operation)(codes)
+        assert mask.dtype == np.bool_
+        assert mask.tolist() == expected_mask(seen, operation, tuples(codes))
+    assert len(core) == len(seen)
+
+
+@given(any_sizes, operations, st.integers(0, 2**32))
+def test_any_operations(sizes: list[int], steps: list[Operation], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    pool = rng.integers(0, sizes, (80, len(sizes)), np.uint8)
+    pool[0] = 0
+    pool[1] = np.array(sizes) - 1
+    core, seen = _core.CodeSet(_core.Space(sizes)), set[reference.Code]()
+    for operation, count in steps:
+        check(core, seen, operation, pool[rng.integers(0, len(pool), count)])
+
+
+# Keys of 1, 4, 5, 8, 9, 16, 17, 32, 33, 64, 65 and 192 bytes, and spaces that get a bit a code sooner or later.
+WIDTHS = [[64] * 2, [2] * 32, [32] * 8, [2] * 64, [2] * 65, [4] * 64, [2] * 129, [2] * 256, [9] * 65]
+WIDTHS += [[4] * 256, [5] * 173, [64] * 256, [5] * 10, [3, 7, 1, 20, 64, 11], [1] * 9, [1] * 10 + [64] * 11]
+
+
+@pytest.mark.parametrize("sizes", WIDTHS, ids=lambda sizes: f"{len(sizes)}x{sizes[0]}")
+def test_large_batches_of_every_key_width(sizes: list[int]) -> None:
+    space = _core.Space(sizes)
+    rng = np.random.default_rng(1)
+    core, seen = _core.CodeSet(space), set[reference.Code]()
+    pool = space.random(12_000, 2)
+    for operation, count in [("insert", 9000), ("contains", 3000), ("remove", 9000), ("insert", 9000), ("remove", 9000)]:
+        check(core, seen, operation, pool[rng.integers(0, len(pool), count)])
+    check(core, seen, "contains", pool)
+    check(core, seen, "remove", pool)
+    assert len(core) == 0
+
+
+def test_becoming_dense_keeps_every_code() -> None:
+    space = _core.Space([5] * 8)
+    core = _core.CodeSet(space)
+    order = space.sample(space.size, 3)
+    sizes = []
+    for start in range(0, space.size, 10_000):
+        assert core.insert(order[start : start + 10_000]).all()
+        sizes.append(core.nbytes)
+        assert core.contains(order).sum() == len(core) == min(space.size, start + 10_000)
+    assert max(sizes) <= space.size / 8 + 8
+    assert core.remove(order[::2]).all()
+    np.testing.assert_array_equal(core.contains(order), np.arange(space.size) % 2 == 1)
+
+
+@pytest.mark.parametrize("sizes", [[2] * 64, [5] * 20, [64] * 21, [5] * 100], ids=len)
+def test_memory_is_close_to_the_packed_codes(sizes: list[int]) -> None:
+    space = _core.Space(sizes)
+    core = _core.CodeSet(space)
+    bits = sum((options - 1).bit_length() for options in sizes)
+    codes = space.random(400_000, 1)
+    for part in np.array_split(codes, 40):
+        core.insert(part)
+        assert core.nbytes <= 1.5 * len(core) * bits / 8 + 20_000
+    core.clear()
+    assert core.nbytes < 20_000
+    assert not core.contains(codes[:5]).any()
+
+
+def test_removal_from_crowded_tables() -> None:
+    """Holes must be closed wherever codes went past full buckets: remove and insert for long, at the highest fill."""
+    space = _core.Space([2] * 60)
+    core, codes = _core.CodeSet(space), space.random(60_000, 5)
+    inside = np.zeros(len(codes), bool)
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        chosen = rng.permutation(len(codes))[:4000]
+        np.testing.assert_array_equal(core.insert(codes[chosen]), ~inside[chosen])
+        inside[chosen] = True
+        chosen = rng.permutation(len(codes))[:3000]
+        np.testing.assert_array_equal(core.remove(codes[chosen]), inside[chosen])
+        inside[chosen] = False
+        assert len(core) == inside.sum()
+    np.testing.assert_array_equal(core.contains(codes), inside)
+
+
+@pytest.mark.parametrize("sizes", [[5] * 20, [5] * 7], ids=["sparse", "dense"])
+def test_two_threads_insert_at_once(sizes: list[int]) -> None:
+    space = _core.Space(sizes)
+    core = _core.CodeSet(space)
+    codes = space.random(200_000, 1)
+    new = [0] * 4
+
+    def work(number: int) -> None:
+        order = np.random.default_rng(number).permutation(len(codes))
+        for part in np.array_split(codes[order], 50):
+            new[number] += int(core.insert(part).sum())
+            assert core.contains(part).all()
+            assert len(core) > 0
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(new) == len(core) == len(np.unique(codes, axis=0))
+
+
+def test_codes_written_to_meanwhile_do_no_harm() -> None:
+    """Digits that change after they were checked may give any answer, but never touch memory that is not theirs."""
+    space = _core.Space([5] * 8)
+    codes = space.random(20_000, 1)
+    stop = threading.Event()
+
+    def scribble() -> None:
+        while not stop.is_set():
+            codes[::7] = 255
+            codes[::7] = 0
+
+    thread = threading.Thread(target=scribble)
+    thread.start()
+    core, subspace = _core.CodeSet(space), _core.Subspace([5] * 8, [[0, 1]] * 8)
+    for _ in range(200):
+        for call in (core.insert, core.contains, core.remove, subspace.prune, space.mutate, space.to_text):
+            try:
+                call(codes) if call != space.mutate else space.mutate(codes, 1)
+            except ValueError:
+                continue
+    stop.set()
+    thread.join()
+
+
+def test_set_needs_a_space() -> None:
+    with pytest.raises(TypeError):
+        _core.CodeSet(None)  # type: ignore[arg-type]

@@ -1,0 +1,117 @@
+"""Loading images: digits, folders, and everything that may be wrong with a folder."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from ncode_search.evaluators.base import EvaluatorError
+from ncode_search.evaluators.images import digits, image_folder
+
+
+def test_digits_are_divided_by_the_seed_alone() -> None:
+    data, again, other = digits(0), digits(0), digits(1)
+    assert data.test is not None
+    assert (len(data.train), len(data.val), len(data.test)) == (898, 449, 450)
+    assert data.train.images.shape == (898, 1, 8, 8)
+    assert torch.equal(data.train.images, again.train.images)
+    assert not torch.equal(data.train.labels, other.train.labels)
+
+
+def test_digits_are_each_in_one_part() -> None:
+    data = digits(0)
+    assert data.test is not None
+    images = torch.cat([data.train.images, data.val.images, data.test.images])
+    assert len({image.numpy().tobytes() for image in images}) == len(images) == 1797
+    assert data.val.labels.bincount().min() >= 40
+
+
+def test_batches_are_standardised_and_almost_equal() -> None:
+    data = digits(0)
+    batches = list(data.batches(data.train, torch.arange(897), 64, "cpu"))
+    assert sorted({len(labels) for _, labels in batches}) == [59, 60]
+    pixels = torch.cat([images for images, _ in batches])
+    assert pixels.mean().abs() < 0.01
+    assert (pixels.std() - 1).abs() < 0.01
+
+
+def test_folder(picture_folder: Path) -> None:
+    data = image_folder(picture_folder, image_size=8)
+    assert data.test is not None
+    assert data.train.images.shape == (60, 1, 8, 8)
+    assert (len(data.val), len(data.test), data.classes) == (30, 30, 3)
+    assert data.train.labels.bincount().tolist() == [20, 20, 20]
+    with Image.open(picture_folder / "train" / "digit0" / "0.png") as image:
+        assert data.train.images[0].flatten().tolist() == list(image.tobytes())
+
+
+def test_folder_is_resized_and_its_test_part_may_be_missing(picture_folder: Path) -> None:
+    shutil.rmtree(picture_folder / "test")
+    data = image_folder(picture_folder, image_size=12)
+    assert data.test is None
+    assert data.val.images.shape == (30, 1, 12, 12)
+
+
+def test_one_coloured_image_makes_the_folder_coloured(picture_folder: Path) -> None:
+    Image.new("RGB", (30, 20), "red").save(picture_folder / "val" / "digit1" / "red.jpg")
+    assert image_folder(picture_folder, image_size=8).channels == 3
+
+
+def test_hidden_files_are_left_alone(picture_folder: Path) -> None:
+    (picture_folder / "train" / ".cache").mkdir()
+    (picture_folder / "train" / "digit0" / ".DS_Store").write_bytes(b"no image")
+    assert len(image_folder(picture_folder, image_size=8).train) == 60
+
+
+def _refused(folder: Path) -> str:
+    with pytest.raises(EvaluatorError) as error:
+        image_folder(folder, image_size=8)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_missing_folder(tmp_path: Path) -> None:
+    assert _refused(tmp_path / "nowhere").startswith(
+        f'[evaluator] data: there is no folder {tmp_path}/nowhere/train; give "digits" or a folder of train/<class>/'
+    )
+
+
+def test_missing_part(picture_folder: Path) -> None:
+    shutil.rmtree(picture_folder / "val")
+    assert f"there is no folder {picture_folder}/val;" in _refused(picture_folder)
+
+
+def test_too_few_classes(picture_folder: Path) -> None:
+    shutil.rmtree(picture_folder / "train" / "digit0")
+    shutil.rmtree(picture_folder / "train" / "digit1")
+    assert f"{picture_folder}/train has 1 class folders; at least 2 are needed" in _refused(picture_folder)
+
+
+def test_empty_class(picture_folder: Path) -> None:
+    shutil.rmtree(picture_folder / "val" / "digit1")
+    (picture_folder / "val" / "digit1").mkdir()
+    assert f"class folder {picture_folder}/val/digit1 has no images; add some" in _refused(picture_folder)
+
+
+@pytest.mark.parametrize("part", ["val", "test"])
+def test_classes_that_differ(picture_folder: Path, part: str) -> None:
+    (picture_folder / part / "digit1").rename(picture_folder / part / "one")
+    message = _refused(picture_folder)
+    assert f"the classes of {picture_folder}/{part} differ from those of train/" in message
+    assert "missing ['digit1'], extra ['one']" in message
+
+
+def test_unreadable_image(picture_folder: Path) -> None:
+    file = picture_folder / "train" / "digit2" / "broken.png"
+    file.write_bytes(b"no image")
+    assert f"cannot read {file} as an image (cannot identify image file" in _refused(picture_folder)
+
+
+def test_truncated_image(picture_folder: Path) -> None:
+    file = picture_folder / "train" / "digit2" / "0.png"
+    file.write_bytes(file.read_bytes()[:60])
+    assert f"cannot read {file} as an image (" in _refused(picture_folder)
