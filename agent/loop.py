@@ -7,6 +7,7 @@ something changes. Workers record their results themselves; the loop only reads 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from ncode_search.agent.proposals import Proposer
 from ncode_search.agent.session import Chosen, Session, is_being_trained
 from ncode_search.agent.settings import SearchSettings
 from ncode_search.agent.states import TrialState
+from ncode_search.agent.waiting import within
 from ncode_search.agent.worker import Task
 from ncode_search.agent.workers import Worker, WorkerDied, kill_orphan
 
@@ -213,10 +215,8 @@ class SearchLoop:
     async def _sleep(self, who: int) -> None:
         """Until something changes; also now and then, to show that the agent lives."""
         change = self._changes[who]
-        try:
-            await asyncio.wait_for(change.wait(), HEARTBEAT)
-        except asyncio.TimeoutError:
-            pass
+        with contextlib.suppress(asyncio.TimeoutError):
+            await within(HEARTBEAT, change.wait())
         change.clear()
         self._session.renew()
 

@@ -36,7 +36,7 @@ from ncode_search.agent.processes import ProcessId
 from ncode_search.agent.proposals import Proposer
 from ncode_search.agent.ranking import make_ranker
 from ncode_search.agent.ranking.base import Ranker
-from ncode_search.agent.session import Chosen, Session
+from ncode_search.agent.session import Session
 from ncode_search.agent.settings import RankerSettings, SearchSettings
 from ncode_search.agent.space import Config, SearchSpace
 from ncode_search.agent.worker import Setup
@@ -179,8 +179,8 @@ class Search:
 
     async def _make_ready(self, workers: list[Worker]) -> None:
         """Build the evaluator in every worker and load the ranker; all at the same time, for it takes seconds."""
-        starts = [worker.start() for worker in workers]
         load = asyncio.wrap_future(self._ready_proposer().load())
+        starts = [worker.start() for worker in workers]
         for result in await asyncio.gather(load, *starts, return_exceptions=True):
             if isinstance(result, BaseException):
                 raise result
@@ -216,7 +216,9 @@ class Search:
         if self._proposer is None:
             self._ready_proposer().load().result()
         session = self._open()
-        chosen = session.queue.popleft() if session.queue else self._decide(session)
+        if not session.queue:
+            self._decide(session)
+        chosen = session.queue.popleft()
         attempt = session.history.start(chosen.trial, str(ProcessId.current()), "caller")
         return AskedTrial(chosen.trial, chosen.text, chosen.config, attempt)
 
@@ -243,14 +245,14 @@ class Search:
             session.history.complete(trial.id, trial.attempt, float(value), metrics)
         session.settle(trial.id)
 
-    def _decide(self, session: Session) -> Chosen:
+    def _decide(self, session: Session) -> None:
         proposer = self._ready_proposer()
         draft = proposer.begin(session, session.observations())
         if draft is None:
             raise SpaceExhaustedError(f"all {self.space.size:,} codes of the space have been proposed")
         if draft.scores is not None:
             concurrent.futures.wait([draft.scores], timeout=proposer.deadline)
-        return proposer.finish(session, draft)
+        proposer.finish(session, draft)
 
     # What it holds
 

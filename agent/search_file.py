@@ -14,6 +14,7 @@ from typing import Any
 
 from ncode_search.agent.errors import InputError
 from ncode_search.agent.loop import Observer
+from ncode_search.agent.ranking import RANKERS
 from ncode_search.agent.search import Search
 from ncode_search.agent.settings import RankerSettings, SearchSettings
 from ncode_search.agent.space import SearchSpace

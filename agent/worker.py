@@ -164,20 +164,22 @@ def main() -> None:
         worker.run(Task(**line))
 
 
-def _to_result(answer: float | Result) -> Result:
-    result = answer if isinstance(answer, Result) else Result(float(answer))
-    value = float(result.value)
+def _to_result(answer: Any) -> Result:
+    result = answer if isinstance(answer, Result) else Result(answer)
+    value = _number(result.value, "")
     if not math.isfinite(value):
         raise ValueError(f"the evaluator returned {value}, which is no score")
-    return Result(value, {name: _plain(number) for name, number in result.metrics.items()})
+    metrics = {name: _number(metric, f" as {name}") for name, metric in result.metrics.items()}
+    # JSON has no infinity; a metric beside the score may well be infinite.
+    return Result(float(value), {name: number for name, number in metrics.items() if math.isfinite(number)})
 
 
-def _plain(metric: Any) -> float | int | None:
-    """A metric as JSON has it: numbers of NumPy and torch become Python's, and one that is not finite becomes null."""
-    number = metric.item() if hasattr(metric, "item") else metric
-    if not isinstance(number, (int, float)):
-        raise TypeError(f"the evaluator returned a metric that is no number: {metric!r}")
-    return number if math.isfinite(number) else None
+def _number(value: Any, where: str) -> float | int:
+    """A plain number of Python's, also from one of NumPy's or torch's."""
+    number = value.item() if hasattr(value, "item") else value
+    if isinstance(number, (int, float)):
+        return number
+    raise TypeError(f"the evaluator returned {value!r}{where}, which is no number")
 
 
 def _set_alarm(timeout: float | None) -> None:

@@ -22,6 +22,7 @@ from ncode_search.agent.devices import Device
 from ncode_search.agent.errors import InputError, SearchFailedError
 from ncode_search.agent.history import Trial
 from ncode_search.agent.processes import ProcessId, process_start
+from ncode_search.agent.waiting import within
 from ncode_search.agent.worker import Setup, Task
 
 OUTPUT_TAIL = 4000
@@ -79,7 +80,7 @@ class Worker:
         self._forget_output()
         self._send(asdict(task))
         try:
-            return await asyncio.wait_for(self._answer(on_report), self._setup.timeout)
+            return await within(self._setup.timeout, self._answer(on_report))
         except asyncio.TimeoutError:
             await self.kill()
             raise WorkerDied(f"killed: not done within the timeout of {self._setup.timeout:g} s{self._tail()}") from None

@@ -22,6 +22,9 @@ CodeSet::CodeSet(std::shared_ptr<const Space> space)
 void CodeSet::insert(Codes codes, bool* fresh) {
     space_->validate(codes);
     const std::lock_guard lock(mutex_);
+    if (codes.rows >= dense_bytes_) {  // no larger than the mask: not worth starting with a table
+        become_dense();
+    }
     for (std::size_t first = 0; first < codes.rows; first += step) {
         store_->insert(codes.slice(first, std::min(step, codes.rows - first)), fresh + first);
         if (store_->nbytes() > dense_bytes_) {
@@ -58,10 +61,9 @@ std::size_t CodeSet::nbytes() const {
 }
 
 void CodeSet::become_dense() {
-    auto dense = make_dense_store(*space_);
-    bool fresh = false;
-    store_->for_each([&](const Digit* row) { dense->insert({row, 1, space_->length()}, &fresh); });
-    store_ = std::move(dense);
+    if (auto dense = store_->to_dense(*space_)) {
+        store_ = std::move(dense);
+    }
 }
 
 }  // namespace ncode

@@ -1,7 +1,6 @@
 // The two ways in which a CodeSet holds its codes; it changes from the first to the second when that is smaller.
 #pragma once
 
-#include <functional>
 #include <limits>
 #include <memory>
 
@@ -17,7 +16,9 @@ public:
     virtual void remove(Codes codes, bool* removed) = 0;
     virtual std::size_t size() const = 0;
     virtual std::size_t nbytes() const = 0;
-    virtual void for_each(const std::function<void(const Digit*)>& visit) const = 0;
+
+    // The same codes in a dense store, or nothing if this is one.
+    virtual std::unique_ptr<CodeStore> to_dense(const Space& space) const = 0;
 };
 
 // Hash tables of packed codes.

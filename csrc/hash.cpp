@@ -1,5 +1,8 @@
 #include "hash.hpp"
 
+#include <algorithm>
+#include <array>
+
 #include "bytes.hpp"
 #include "integers.hpp"
 
@@ -25,33 +28,47 @@ std::uint64_t start_state(std::size_t length) {
     return Chain::mix(Chain::start + std::uint64_t{length});
 }
 
+// The chains of a few hundred rows advance together, word by word: the rows do not wait for each other's
+// multiplications.
 template <class Chain>
-std::uint64_t hash_row(const Digit* row, std::size_t length, std::uint64_t state) {
-    const std::size_t whole = length / 8 * 8;
-    for (std::size_t i = 0; i < whole; i += 8) {
-        state = Chain::mix(state ^ load_word(row + i));
+void hash_block(Codes codes, std::uint64_t* states) {
+    std::fill_n(states, codes.rows, start_state<Chain>(codes.length));
+    const std::size_t whole = codes.length / 8 * 8;
+    for (std::size_t first = 0; first < whole; first += 8) {
+        each_word(codes, first, [states](std::size_t i, std::uint64_t word) {
+            states[i] = Chain::mix(states[i] ^ word);
+        });
     }
-    if (whole < length) {
-        state = Chain::mix(state ^ load_tail(row, length, length - whole));
+    if (whole < codes.length) {
+        const std::size_t first = codes.length >= 8 ? codes.length - 8 : 0;
+        const std::size_t skip = 8 * (whole - first);  // digits that the last whole word already had
+        each_word(codes, first, [states, skip](std::size_t i, std::uint64_t word) {
+            states[i] = Chain::mix(states[i] ^ word >> skip);
+        });
     }
-    return state;
 }
+
+constexpr std::size_t block_rows = 256;
 
 }  // namespace
 
 void hash64(Codes codes, std::uint64_t* out) {
-    const auto start = start_state<HighChain>(codes.length);
-    for (std::size_t i = 0; i < codes.rows; ++i) {
-        out[i] = hash_row<HighChain>(codes.row(i), codes.length, start);
+    for (std::size_t i = 0; i < codes.rows; i += block_rows) {
+        hash_block<HighChain>(codes.slice(i, std::min(block_rows, codes.rows - i)), out + i);
     }
 }
 
 void hash128(Codes codes, std::uint64_t* out) {
-    const auto high = start_state<HighChain>(codes.length);
-    const auto low = start_state<LowChain>(codes.length);
-    for (std::size_t i = 0; i < codes.rows; ++i) {
-        out[2 * i] = hash_row<HighChain>(codes.row(i), codes.length, high);
-        out[2 * i + 1] = hash_row<LowChain>(codes.row(i), codes.length, low);
+    std::array<std::uint64_t, block_rows> high;
+    std::array<std::uint64_t, block_rows> low;
+    for (std::size_t first = 0; first < codes.rows; first += block_rows) {
+        const Codes block = codes.slice(first, std::min(block_rows, codes.rows - first));
+        hash_block<HighChain>(block, high.data());
+        hash_block<LowChain>(block, low.data());
+        for (std::size_t i = 0; i < block.rows; ++i) {
+            out[2 * (first + i)] = high[i];
+            out[2 * (first + i) + 1] = low[i];
+        }
     }
 }
 

@@ -1,8 +1,38 @@
 #include "indexing.hpp"
 
 #include <algorithm>
+#include <tuple>
 
 namespace ncode {
+namespace {
+
+// The last 8, 4 or 2 of a word's digits are joined pairwise: lanes of 8 bits, then of 16 and 32. No lane overflows, even
+// for digits up to 255 with a radix of 64.
+template <unsigned Digits>
+std::uint64_t uniform_index(std::uint64_t digits, std::uint64_t radix) {
+    constexpr std::uint64_t bytes = 0x00ff00ff00ff00ffU;
+    constexpr std::uint64_t shorts = 0x0000ffff0000ffffU;
+    digits >>= 64 - 8 * Digits;
+    digits = (digits & bytes) * radix + ((digits >> 8) & bytes);
+    const std::uint64_t square = radix * radix;
+    if constexpr (Digits > 2) {
+        digits = (digits & shorts) * square + ((digits >> 16) & shorts);
+    }
+    if constexpr (Digits > 4) {
+        digits = (digits & low_mask(32)) * (square * square) + (digits >> 32);
+    }
+    return digits;
+}
+
+std::uint64_t mixed_index(std::uint64_t digits, const std::array<Digit, 8>& sizes) {
+    std::uint64_t index = 0;
+    for (std::size_t i = 0; i < 8; ++i) {
+        index = index * sizes[i] + ((digits >> (8 * i)) & 0xff);
+    }
+    return index;
+}
+
+}  // namespace
 
 uint128 index_of(const Space& space, const Digit* row) {
     uint128 index = 0;
@@ -26,25 +56,53 @@ void write_code(const Space& space, uint128 index, Digit* row) {
     }
 }
 
-WordIndexer::WordIndexer(const Space& space) : sizes_(space.sizes()) {
-    for (std::size_t begin = 0; begin < sizes_.size(); begin += 8) {
-        groups_.push_back(make_group(begin, std::min(begin + 8, sizes_.size())));
+WordIndexer::WordIndexer(const Space& space) {
+    for (std::size_t begin = 0; begin < space.length(); begin += 8) {
+        groups_.push_back(make_group(space.sizes(), begin, std::min(begin + 8, space.length())));
     }
 }
 
 // A group of fewer than eight is moved to the end of its word; the places before it count as positions whose digit is 0.
-WordIndexer::Group WordIndexer::make_group(std::size_t begin, std::size_t end) const {
+WordIndexer::Group WordIndexer::make_group(const std::vector<Digit>& sizes, std::size_t begin, std::size_t end) {
     const std::size_t missing = 8 - (end - begin);
-    const auto first = sizes_.begin() + static_cast<std::ptrdiff_t>(begin);
-    const auto last = sizes_.begin() + static_cast<std::ptrdiff_t>(end);
+    const auto first = sizes.begin() + static_cast<std::ptrdiff_t>(begin);
+    const auto last = sizes.begin() + static_cast<std::ptrdiff_t>(end);
     const bool uniform = std::all_of(first, last, [&](Digit size) { return size == *first; });
-    Group group{begin - std::min(begin, missing), ~std::uint64_t{0} << (8 * missing), uniform ? *first : 0U, 1, {}};
+    const auto shift = static_cast<unsigned>(begin == 0 ? 8 * missing : 0);
+    const std::uint64_t keep = ~std::uint64_t{0} << (8 * missing);
+    Group group{begin - std::min(begin, missing), shift, keep, end - begin, uniform ? *first : 0U, 1, {}};
     group.sizes.fill(1);
     std::copy(first, last, group.sizes.begin() + static_cast<std::ptrdiff_t>(missing));
     for (const Digit size : group.sizes) {
         group.size *= size;
     }
     return group;
+}
+
+// Appends a group's digits to the indices so far; `join` gets the group's digits at the end of a word.
+template <class Join>
+void WordIndexer::append(Codes codes, std::uint64_t* out, const Group& group, Join join) {
+    const auto [first, shift, keep, size] = std::tuple(group.first, group.shift, group.keep, group.size);
+    each_word(codes, first, [=](std::size_t i, std::uint64_t word) {
+        out[i] = out[i] * size + join((word << shift) & keep);
+    });
+}
+
+// Group by group, so that what is the same for all rows stays in registers.
+void WordIndexer::operator()(Codes codes, std::uint64_t* out) const {
+    std::fill_n(out, codes.rows, 0);
+    for (const Group& group : groups_) {
+        const std::uint64_t radix = group.radix;
+        if (radix == 0) {
+            append(codes, out, group, [&](std::uint64_t digits) { return mixed_index(digits, group.sizes); });
+        } else if (group.digits <= 2) {
+            append(codes, out, group, [radix](std::uint64_t digits) { return uniform_index<2>(digits, radix); });
+        } else if (group.digits <= 4) {
+            append(codes, out, group, [radix](std::uint64_t digits) { return uniform_index<4>(digits, radix); });
+        } else {
+            append(codes, out, group, [radix](std::uint64_t digits) { return uniform_index<8>(digits, radix); });
+        }
+    }
 }
 
 }  // namespace ncode

@@ -5,7 +5,7 @@
 //   room from its home on, so a search ends at the first bucket that is not full: one cache miss at the usual fill.
 // * A bucket is searched without branches, because which slot matches cannot be predicted.
 // * The home grows with the hash. Growing walks the old table in the order of the new one: two streams, no random
-//   access. So growth can be by a quarter and memory stays close to the keys.
+//   access.
 // * Removal pulls a later key into the hole where one belongs there, so there are no tombstones.
 #pragma once
 
@@ -30,10 +30,12 @@ struct AlignedDelete {
     void operator()(std::uint8_t* bytes) const { ::operator delete(bytes, std::align_val_t{64}); }
 };
 
-template <std::size_t N>
+// N: words of a key. Width: bytes of a slot if they are known when this is compiled, or 0: known widths are faster.
+template <std::size_t N, std::size_t Width>
 class KeyTable {
 public:
-    explicit KeyTable(std::size_t key_bytes) : width_(key_bytes), top_mask_(low_mask(top_bits(key_bytes))) {}
+    // `stagger`: 0..7, see grow().
+    KeyTable(std::size_t key_bytes, std::size_t stagger) : any_width_(key_bytes), stagger_(stagger) {}
 
     std::size_t size() const { return size_; }
     std::size_t nbytes() const { return bucket_count_ == 0 ? 0 : allocation(bucket_count_); }
@@ -42,7 +44,7 @@ public:
         if (bucket_count_ != 0) {
             const std::uint8_t* first = bucket(home(hash));
             __builtin_prefetch(first);
-            __builtin_prefetch(first + bucket_slots * width_ - 1);
+            __builtin_prefetch(first + bucket_slots * width() - 1);
         }
     }
 
@@ -72,7 +74,7 @@ public:
         if (!place.found) {
             return false;
         }
-        close_hole(place);
+        close_hole({place.bucket, slot_of(place.bucket, key), true});
         --size_;
         return true;
     }
@@ -81,7 +83,7 @@ public:
     void for_each(Visit visit) const {
         for (std::size_t b = 0; b < bucket_count_; ++b) {
             for (std::size_t i = 0, count = bucket_fill(b); i < count; ++i) {
-                visit(load(bucket(b) + i * width_));
+                visit(load(bucket(b) + i * width()));
             }
         }
     }
@@ -91,74 +93,129 @@ private:
 
     struct Place {
         std::size_t bucket;
-        std::size_t slot;  // of the key, or the first empty one
+        std::size_t slot;  // the first empty one if the key was not found
         bool found;
     };
 
-    static constexpr unsigned top_bits(std::size_t bytes) { return static_cast<unsigned>(8 * ((bytes - 1) % 8 + 1)); }
+    constexpr std::size_t width() const { return Width != 0 ? Width : any_width_; }
+
+    // The last word of a slot, and the bytes of it that belong to the slot.
+    constexpr std::size_t top() const { return N == 1 ? 0 : (width() - 1) / 8; }
+    constexpr std::uint64_t top_mask() const { return low_mask(static_cast<unsigned>(8 * (width() - 8 * top()))); }
 
     // Slots are read as whole words, so the last one needs seven bytes after it.
-    std::size_t allocation(std::size_t buckets) const { return buckets * bucket_slots * width_ + 8; }
+    std::size_t allocation(std::size_t buckets) const { return buckets * bucket_slots * width() + 8; }
 
     std::size_t home(std::uint64_t hash) const {
         return static_cast<std::size_t>(high64(uint128{hash} * bucket_count_));
     }
 
     std::size_t after(std::size_t b) const { return b + 1 == bucket_count_ ? 0 : b + 1; }
-    std::uint8_t* bucket(std::size_t b) const { return bytes_.get() + b * bucket_slots * width_; }
-    std::uint8_t* slot(const Place& place) const { return bucket(place.bucket) + place.slot * width_; }
+    std::uint8_t* bucket(std::size_t b) const { return bytes_.get() + b * bucket_slots * width(); }
+    std::uint8_t* slot(const Place& place) const { return bucket(place.bucket) + place.slot * width(); }
 
     Key<N> load(const std::uint8_t* slot) const {
         Key<N> key{};
-        const std::size_t top = N == 1 ? 0 : (width_ - 1) / 8;
-        for (std::size_t w = 0; w < top; ++w) {
+        for (std::size_t w = 0; w < top(); ++w) {
             key[w] = load_word(slot + 8 * w);
         }
-        key[top] = load_word(slot + 8 * top) & top_mask_;
+        key[top()] = load_word(slot + 8 * top()) & top_mask();
         return key;
     }
 
+    // The last word is written whole, with the bytes that are there behind the slot.
     void store(std::uint8_t* slot, const Key<N>& key) const {
-        for (std::size_t i = 0; i < width_; ++i) {
-            slot[i] = static_cast<std::uint8_t>(key[i / 8] >> (8 * (i % 8)));
+        for (std::size_t w = 0; w < top(); ++w) {
+            store_word(slot + 8 * w, key[w]);
         }
+        std::uint8_t* last = slot + 8 * top();
+        store_word(last, (load_word(last) & ~top_mask()) | key[top()]);
     }
 
     Place find(const Key<N>& key, std::uint64_t hash) const {
         for (std::size_t b = home(hash);; b = after(b)) {
-            unsigned matches = 0;
-            unsigned fill = 0;
-            search_bucket(bucket(b), key, matches, fill);
-            if (matches != 0) {
-                return {b, static_cast<std::size_t>(__builtin_ctz(matches)), true};
+            if (bucket_has(bucket(b), key)) {
+                return {b, 0, true};
             }
+            const std::size_t fill = bucket_fill(b);
             if (fill < bucket_slots) {
                 return {b, fill, false};
             }
         }
     }
 
-    void search_bucket(const std::uint8_t* slots, const Key<N>& key, unsigned& matches, unsigned& fill) const {
+    bool bucket_has(const std::uint8_t* slots, const Key<N>& key) const {
+        bool found = false;
         for (std::size_t i = 0; i < bucket_slots; ++i) {
-            const Key<N> found = load(slots + i * width_);
-            matches |= static_cast<unsigned>(found == key) << i;
-            fill += static_cast<unsigned>(found != Key<N>{});
+            found |= load(slots + i * width()) == key;
         }
+        return found;
     }
 
-    unsigned bucket_fill(std::size_t b) const {
-        unsigned matches = 0;
-        unsigned fill = 0;
-        search_bucket(bucket(b), Key<N>{}, matches, fill);
+    std::size_t slot_of(std::size_t b, const Key<N>& key) const {
+        std::size_t i = 0;
+        while (load(bucket(b) + i * width()) != key) {
+            ++i;
+        }
+        return i;
+    }
+
+    // Full slots come first, so their number is found by halves.
+    std::size_t bucket_fill(std::size_t b) const {
+        const auto full = [this, slots = bucket(b)](std::size_t i) { return load(slots + i * width()) != Key<N>{}; };
+        if (full(bucket_slots - 1)) {
+            return bucket_slots;
+        }
+        std::size_t fill = 0;
+        for (std::size_t step = bucket_slots / 2; step > 0; step /= 2) {
+            fill += full(fill + step - 1) ? step : 0;
+        }
         return fill;
     }
 
     void grow() {
-        KeyTable larger(width_);
-        larger.allocate(bucket_count_ < 16 ? 2 * bucket_count_ + 1 : bucket_count_ + bucket_count_ / 4);
-        for_each([&](const Key<N>& key) { larger.insert(key, table_hash_in_shard(key)); });
+        KeyTable larger(width(), stagger_);
+        larger.allocate(next_bucket_count());
+        Appender append(larger);
+        for_each(append);
+        larger.size_ = size_;
         *this = std::move(larger);
     }
+
+    // By a half. Shards have about the same number of keys; staggered, they do not all have just grown at the same time,
+    // and the set's memory stays close to the average fill.
+    std::size_t next_bucket_count() const {
+        if (bucket_count_ < 8) {
+            return 2 * bucket_count_ + 1;
+        }
+        return bucket_count_ < 16 ? 16 + stagger_ : bucket_count_ + bucket_count_ / 2;
+    }
+
+    // Inserts keys that are known to be new. Keys with the same home mostly follow each other, so it remembers where the
+    // last one went.
+    class Appender {
+    public:
+        explicit Appender(KeyTable& table) : table_(table) {}
+
+        void operator()(const Key<N>& key) {
+            const std::size_t home = table_.home(table_hash_in_shard(key));
+            if (home != home_) {
+                home_ = bucket_ = home;
+                fill_ = table_.bucket_fill(home);
+            }
+            while (fill_ == bucket_slots) {
+                bucket_ = table_.after(bucket_);
+                fill_ = table_.bucket_fill(bucket_);
+            }
+            table_.store(table_.slot({bucket_, fill_++, false}), key);
+        }
+
+    private:
+        KeyTable& table_;
+        std::size_t home_ = ~std::size_t{0};
+        std::size_t bucket_ = 0;
+        std::size_t fill_ = 0;
+    };
 
     void allocate(std::size_t buckets) {
         bytes_.reset(static_cast<std::uint8_t*>(::operator new(allocation(buckets), std::align_val_t{64})));
@@ -178,7 +235,7 @@ private:
                 was_full = bucket_fill(next) == bucket_slots;
                 continue;
             }
-            std::memcpy(bucket(b) + (bucket_slots - 1) * width_, bucket(next) + mover * width_, width_);
+            std::memcpy(bucket(b) + (bucket_slots - 1) * width(), bucket(next) + mover * width(), width());
             was_full = take_last(next, mover);
             b = next;
         }
@@ -187,8 +244,8 @@ private:
     // Returns whether the bucket was full before.
     bool take_last(std::size_t b, std::size_t hole) {
         const std::size_t last = bucket_fill(b) - 1;
-        std::memmove(bucket(b) + hole * width_, bucket(b) + last * width_, width_);
-        std::memset(bucket(b) + last * width_, 0, width_);
+        std::memmove(bucket(b) + hole * width(), bucket(b) + last * width(), width());
+        std::memset(bucket(b) + last * width(), 0, width());
         return last + 1 == bucket_slots;
     }
 
@@ -196,7 +253,7 @@ private:
     std::size_t find_mover(std::size_t to, std::size_t from) const {
         const std::size_t count = bucket_fill(from);
         for (std::size_t i = 0; i < count; ++i) {
-            const std::size_t start = home(table_hash_in_shard(load(bucket(from) + i * width_)));
+            const std::size_t start = home(table_hash_in_shard(load(bucket(from) + i * width())));
             if (distance(start, from) >= distance(to, from)) {
                 return i;
             }
@@ -218,8 +275,8 @@ private:
     std::size_t bucket_count_ = 0;
     std::size_t size_ = 0;
     std::size_t limit_ = 0;
-    std::size_t width_;
-    std::uint64_t top_mask_;
+    std::size_t any_width_;
+    std::size_t stagger_;
 };
 
 }  // namespace ncode

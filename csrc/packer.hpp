@@ -21,9 +21,10 @@ public:
     std::size_t bits() const { return bits_; }
     std::size_t bytes() const { return (bits_ + 7) / 8; }
 
-    // N * 64 >= bits(). Digits outside the space are cut to their bits, so that a key never has more than bits().
+    // keys: (rows,); N * 64 >= bits(). Digits outside the space are cut to their bits, so that a key never has more than
+    // bits().
     template <std::size_t N>
-    Key<N> pack(const Digit* row) const;
+    void pack(Codes codes, Key<N>* keys) const;
 
     template <std::size_t N>
     void unpack(const Key<N>& key, Digit* row) const;
@@ -40,8 +41,8 @@ private:
     };
 
     void add_group(std::size_t begin, std::size_t end);
-    std::uint64_t load_digits(const Group& group, const Digit* row) const;
-    static std::uint64_t pack_group(const Group& group, std::uint64_t digits);
+    template <std::size_t N>
+    static void add_bits(Key<N>& key, const Group& group, std::uint64_t packed);
     static std::uint64_t pack_uniform(std::uint64_t digits, unsigned width);
     static std::uint64_t pack_mixed(std::uint64_t digits, const std::array<unsigned, 8>& widths);
 
@@ -49,11 +50,6 @@ private:
     std::vector<Group> groups_;
     std::size_t bits_ = 0;
 };
-
-inline std::uint64_t Packer::load_digits(const Group& group, const Digit* row) const {
-    const std::size_t length = widths_.size();
-    return length >= 8 ? load_word(row + group.first) >> group.skip : load_tail(row, length, length);
-}
 
 // Neighbouring digits move together pairwise: 8 lanes of 8 bits, then 4 of 16, 2 of 32, 1 of 64.
 inline std::uint64_t Packer::pack_uniform(std::uint64_t x, unsigned width) {
@@ -74,23 +70,31 @@ inline std::uint64_t Packer::pack_mixed(std::uint64_t digits, const std::array<u
     return packed;
 }
 
-inline std::uint64_t Packer::pack_group(const Group& group, std::uint64_t digits) {
-    return group.width != 0 ? pack_uniform(digits, group.width) : pack_mixed(digits, group.widths);
+template <std::size_t N>
+void Packer::add_bits(Key<N>& key, const Group& group, std::uint64_t packed) {
+    const std::size_t word = N == 1 ? 0 : group.offset / 64;
+    const std::size_t shift = group.offset % 64;
+    key[word] |= packed << shift;
+    if (N > 1 && shift + group.bits > 64) {
+        key[word + 1] |= packed >> (64 - shift);
+    }
 }
 
+// Group by group, so that what is the same for all rows stays in registers.
 template <std::size_t N>
-Key<N> Packer::pack(const Digit* row) const {
-    Key<N> key{};
-    for (const Group& group : groups_) {
-        const std::uint64_t packed = pack_group(group, load_digits(group, row));
-        const std::size_t word = N == 1 ? 0 : group.offset / 64;
-        const std::size_t shift = group.offset % 64;
-        key[word] |= packed << shift;
-        if (N > 1 && shift + group.bits > 64) {
-            key[word + 1] |= packed >> (64 - shift);
+void Packer::pack(Codes codes, Key<N>* keys) const {
+    std::fill_n(keys, codes.rows, Key<N>{});
+    for (const Group group : groups_) {
+        if (group.width != 0) {
+            each_word(codes, group.first, [keys, group](std::size_t i, std::uint64_t word) {
+                add_bits<N>(keys[i], group, pack_uniform(word >> group.skip, group.width));
+            });
+        } else {
+            each_word(codes, group.first, [keys, &group](std::size_t i, std::uint64_t word) {
+                add_bits<N>(keys[i], group, pack_mixed(word >> group.skip, group.widths));
+            });
         }
     }
-    return key;
 }
 
 template <std::size_t N>

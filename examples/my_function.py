@@ -1,6 +1,6 @@
 """An evaluator of one's own: a function that takes a configuration and returns a score.
 
-This one cross-validates a support vector machine on scikit-learn's digits; a trial takes about a second.
+This one cross-validates a support vector machine on scikit-learn's digits; a trial takes less than a second.
 """
 
 from sklearn.datasets import load_digits

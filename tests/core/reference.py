@@ -153,7 +153,7 @@ def permuted(count: int, seed: int, position: int) -> int:
     low_size = 2 ** ((bits + 1) // 2)
     high_size = 2**bits // low_size
     draws = Random(seed, Random.PERMUTATION)
-    keys = [draws.next() for _ in range(12)]
+    keys = [draws.next() for _ in range(40 if bits <= 8 else 12)]
     while True:
         high, low = divmod(position, low_size)
         for even, odd in zip(keys[::2], keys[1::2], strict=True):

@@ -1,0 +1,281 @@
+"""The loop with real worker processes: it completes, survives every kind of trial, and is repeatable."""
+
+import asyncio
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from ncode_search import NcodeError, SearchSpace
+from ncode_search.agent.errors import HistoryError, IllegalTransitionError, InputError, SearchFailedError
+from ncode_search.agent.history import Trial
+from ncode_search.agent.loop import Observer
+from ncode_search.agent.search import SpaceExhaustedError
+from ncode_search.agent.states import TrialState
+
+
+def trials_of(search) -> list[Trial]:
+    with search.history() as history:
+        return list(history.trials())
+
+
+def test_a_search_completes_its_trials_and_records_everything(make_search, witness: Path) -> None:
+    search = make_search(trials=12, workers=2, ranker="evolution")
+    outcome = search.run()
+    trials = trials_of(search)
+    assert outcome.completed == len(trials) == 12
+    assert len({trial.code for trial in trials}) == 12
+    assert outcome.best.value == max(trial.value for trial in trials)
+    assert all(trial.state is TrialState.COMPLETE and trial.attempt == 1 for trial in trials)
+    assert all(trial.metrics == {"twice": 2 * trial.value} for trial in trials)
+    assert [trial.proposed_by for trial in trials] == ["startup"] * 3 + ["evolution"] * 9
+    with search.history() as history:
+        assert (history.db["epochs"].count, history.db["decisions"].count) == (12, 12)
+        assert history.meta()["settings"]["trials"] == 12
+    assert Counter(line.split()[0] for line in witness.read_text().splitlines()) == {"begin": 12, "end": 12}
+
+
+def test_minimising_finds_the_smallest(make_search) -> None:
+    search = make_search("loss", trials=64, goal="minimize")
+    assert search.run().best.value == 0.0
+
+
+def test_a_finished_search_is_reported_without_training_anything(make_search, witness: Path) -> None:
+    make_search(trials=3).run()
+    seen = witness.read_text()
+    assert make_search(trials=3).run().completed == 3
+    assert witness.read_text() == seen
+    assert make_search(trials=5).run().completed == 5
+
+
+def test_a_small_space_is_exhausted(make_search) -> None:
+    search = make_search(space=SearchSpace({"a": [0, 1], "b": [0, 1, 2]}), trials=100, workers=2)
+    outcome = search.run()
+    assert (outcome.exhausted, outcome.completed) == (True, 6)
+    assert make_search(space=search.space, trials=100).run().exhausted
+
+
+@pytest.mark.parametrize("ranker", ["random", "evolution"])
+def test_the_same_seed_and_one_worker_give_the_same_codes_in_the_same_order(make_search, tmp_path, ranker: str) -> None:
+    def codes(name: str, seed: int) -> list[str]:
+        search = make_search(trials=15, seed=seed, ranker=ranker, history=tmp_path / name)
+        search.run()
+        return [trial.code for trial in trials_of(search)]
+
+    first = codes("first.db", 7)
+    assert first == codes("second.db", 7)
+    assert first != codes("third.db", 8)
+
+
+def test_a_resumed_search_goes_on_as_an_uninterrupted_one(make_search, tmp_path) -> None:
+    whole = make_search(trials=20, ranker="evolution", history=tmp_path / "whole.db")
+    whole.run()
+    for trials in (6, 7, 20):
+        parts = make_search(trials=trials, ranker=_evolution(), history=tmp_path / "parts.db")
+        parts.run()
+    codes = [trial.code for trial in trials_of(parts)]
+    assert codes[5:] != codes[:15]
+    assert len(set(codes)) == 20
+
+
+def _evolution():
+    from ncode_search.agent.settings import RankerSettings
+
+    return RankerSettings(kind="evolution", startup=5)
+
+
+def test_evaluators_get_the_seed(make_search) -> None:
+    assert int(make_search("seeded", trials=2, seed=42).run().best.value) == 42
+
+
+# Trials that go wrong
+
+FATES = ["raise", "exit", "segfault", "nan", "text", "hang", "prune", "once", "fine"]
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory, request):
+    """One search over all fates, because each of them costs a worker process."""
+    from ncode_search import Search
+
+    folder = tmp_path_factory.mktemp("hostile")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NCODE_TEST_LOG", str(folder / "witness.log"))
+        search = Search(
+            SearchSpace({"a": FATES}),
+            history=folder / "search.db",
+            evaluator={"kind": "python", "function": "trial_functions:hostile"},
+            folder=Path(__file__).parent,
+            ranker="random",
+            trials=100,
+            workers=2,
+            timeout=1.5,
+        )
+        outcome = search.run()
+    trials = {FATES[int(trial.code)]: trial for trial in trials_of(search)}
+    return outcome, trials, (folder / "witness.log").read_text()
+
+
+def test_no_trial_ends_the_search(hostile) -> None:
+    outcome, trials, _ = hostile
+    assert (outcome.completed, outcome.exhausted, len(trials)) == (2, True, len(FATES))
+
+
+@pytest.mark.parametrize(
+    ("fate", "error"),
+    [
+        ("raise", "RuntimeError: no such layer"),
+        ("exit", "the worker process exited with code 3"),
+        ("segfault", "the worker process died of SIGSEGV"),
+        ("nan", "ValueError: the evaluator returned nan, which is no score"),
+        ("text", "TypeError: the evaluator returned '0.5', which is no number"),
+        ("hang", "killed: not done within the timeout of 1.5 s"),
+    ],
+)
+def test_a_trial_that_fails_is_tried_again_and_then_failed_with_its_reason(hostile, fate: str, error: str) -> None:
+    trial = hostile[1][fate]
+    assert (trial.state, trial.attempt, trial.value) == (TrialState.FAILED, 2, None)
+    assert error in trial.error
+
+
+def test_a_traceback_and_the_end_of_the_output_are_kept(hostile) -> None:
+    assert "Traceback" in hostile[1]["raise"].error
+    assert "about to hang" in hostile[1]["hang"].error
+
+
+def test_a_second_attempt_can_succeed(hostile) -> None:
+    trial = hostile[1]["once"]
+    assert (trial.state, trial.attempt, trial.value, trial.error) == (TrialState.COMPLETE, 2, 0.5, None)
+
+
+def test_a_pruned_trial_is_not_tried_again(hostile) -> None:
+    trial = hostile[1]["prune"]
+    assert (trial.state, trial.attempt, trial.error) == (TrialState.PRUNED, 1, "no use")
+
+
+def test_a_worker_is_used_for_many_trials_and_replaced_after_a_crash(hostile, make_search, witness: Path) -> None:
+    make_search(trials=10, workers=2).run()
+    assert len({line.split()[2] for line in witness.read_text().splitlines()}) == 2
+    assert len({line.split()[2] for line in hostile[2].splitlines()}) > 2
+
+
+def test_a_search_whose_trials_all_fail_stops_and_says_why(make_search) -> None:
+    search = make_search("always_fails", trials=30, workers=2)
+    with pytest.raises(SearchFailedError, match="ValueError: the data set is missing"):
+        search.run()
+    assert 10 <= len(trials_of(search)) <= 14
+
+
+# Wrong input
+
+
+@pytest.mark.parametrize(
+    ("function", "settings", "said"),
+    [
+        ("no_such_function", {}, "has no no_such_function"),
+        ("score", {"trials": 0}, "trials is 0; allowed: whole numbers from 1"),
+        ("score", {"goal": "max"}, "goal is 'max'; allowed: 'maximize', 'minimize'"),
+        ("score", {"timeout": "10 parsecs"}, "timeout is '10 parsecs'"),
+        ("score", {"ranker": "oracle"}, "oracle"),
+        (None, {}, "without an evaluator"),
+    ],
+)
+def test_wrong_settings_are_refused_before_anything_is_written(make_search, tmp_path, function, settings, said) -> None:
+    with pytest.raises(InputError, match=said):
+        make_search(function, **settings).run()
+    assert not (tmp_path / "search.db").exists()
+
+
+def test_another_objective_is_refused(make_search) -> None:
+    make_search(trials=1).run()
+    with pytest.raises(HistoryError, match="another objective"):
+        make_search(trials=1, goal="minimize").run()
+
+
+# Inside an event loop, with an observer
+
+
+def test_it_runs_inside_an_event_loop(make_search) -> None:
+    async def main() -> int:
+        with pytest.raises(NcodeError, match="run_async"):
+            make_search(trials=2).run()
+        return (await make_search(trials=2).run_async()).completed
+
+    assert asyncio.run(main(), debug=True) == 2
+
+
+def test_an_observer_is_told_what_happens(make_search) -> None:
+    class Notes(Observer):
+        def __init__(self) -> None:
+            self.notes: list = []
+
+        def opened(self, completed, best) -> None:
+            self.notes.append(("opened", completed))
+
+        def started(self, trial, text, worker) -> None:
+            self.notes.append(("started", trial))
+
+        def reported(self, trial, step, metrics) -> None:
+            self.notes.append(("reported", trial, step))
+
+        def finished(self, trial) -> None:
+            self.notes.append(("finished", trial.id, trial.state.value))
+
+    notes = Notes()
+    make_search(trials=2, observer=notes).run()
+    trial = [("started", 1), ("reported", 1, 1), ("finished", 1, "complete")]
+    assert notes.notes[:4] == [("opened", 0), *trial]
+
+
+# Ask and tell
+
+
+def test_ask_and_tell_is_a_search_without_workers(make_search) -> None:
+    with make_search(None, ranker="evolution") as search:
+        for _ in range(15):
+            trial = search.ask()
+            search.tell(trial, sum(trial.config.values()), metrics={"cost": 1.0})
+        failed = search.ask()
+        search.tell(failed, error="out of memory")
+    trials = trials_of(search)
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 15 + [TrialState.FAILED]
+    assert trials[-1].error == "out of memory"
+    assert trials[0].metrics == {"cost": 1.0}
+    assert len({trial.code for trial in trials}) == 16
+
+
+def test_several_trials_can_be_asked_for_before_one_is_told(make_search) -> None:
+    with make_search(None) as search:
+        asked = [search.ask() for _ in range(8)]
+        assert len({trial.code for trial in asked}) == 8
+        for trial in reversed(asked):
+            search.tell(trial, 0.5)
+        assert {trial.state for trial in trials_of(search)} == {TrialState.COMPLETE}
+
+
+def test_an_asked_trial_that_was_never_told_is_asked_again(make_search) -> None:
+    with make_search(None) as search:
+        lost = search.ask()
+    with make_search(None) as search:
+        again = search.ask()
+        assert (again.id, again.code, again.attempt) == (lost.id, lost.code, 2)
+        with pytest.raises(IllegalTransitionError, match="attempt 1"):
+            search.tell(lost, 0.1)
+        search.tell(again, 0.2)
+        with pytest.raises(IllegalTransitionError, match="it is complete"):
+            search.tell(again, 0.3)
+
+
+def test_what_is_told_is_checked(make_search) -> None:
+    with make_search(None) as search:
+        trial = search.ask()
+        for told in ({}, {"value": 1.0, "error": "both"}, {"value": float("nan")}):
+            with pytest.raises(InputError, match=f"trial {trial.id}"):
+                search.tell(trial, **told)
+
+
+def test_asking_for_more_than_there_is_says_so(make_search) -> None:
+    with make_search(None, space=SearchSpace({"a": [0, 1]})) as search:
+        search.ask(), search.ask()
+        with pytest.raises(SpaceExhaustedError, match="all 2 codes"):
+            search.ask()

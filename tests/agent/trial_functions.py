@@ -1,0 +1,87 @@
+"""Evaluators for the tests of the loop; each behaves as real ones sometimes do.
+
+Every evaluation leaves lines in the file that NCODE_TEST_LOG names, on disk before it goes on: a witness beside the history.
+"""
+
+import ctypes
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from ncode_search import Pruned, Result
+
+
+def witness(word: str, context) -> None:
+    with open(os.environ["NCODE_TEST_LOG"], "a") as file:
+        file.write(f"{word} {context.code} {os.getpid()}\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def score(config, context):
+    witness("begin", context)
+    value = sum(config.values()) / 10
+    context.report(1, accuracy=value)
+    witness("end", context)
+    return Result(value, {"twice": 2 * value})
+
+
+def loss(config, context):
+    return float(sum(config.values()))
+
+
+def slow(config, context):
+    witness("begin", context)
+    time.sleep(0.4)
+    witness("end", context)
+    return sum(config.values()) / 10
+
+
+def long(config, context):
+    witness("begin", context)
+    time.sleep(2.5)
+    witness("end", context)
+    return sum(config.values()) / 10
+
+
+def seeded(config, context):
+    return context.seed + sum(config.values()) / 100
+
+
+def hostile(config, context):
+    """The first option of position `a` says what happens to the trial; `once` survives its second attempt."""
+    witness("begin", context)
+    marker = Path(os.environ["NCODE_TEST_LOG"]).with_suffix(f".{context.code}")
+    first = not marker.exists()
+    marker.touch()
+    fate = config["a"]
+    if fate == "raise":
+        raise RuntimeError("no such layer")
+    if fate == "exit":
+        os._exit(3)
+    if fate == "segfault":
+        ctypes.string_at(0)
+    if fate == "nan":
+        return math.nan
+    if fate == "text":
+        return "0.5"
+    if fate == "prune":
+        raise Pruned("no use")
+    if fate == "once" and first:
+        raise RuntimeError("the first attempt fails")
+    if fate == "hang":
+        print("about to hang")
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        witness(f"hanging", context)
+        time.sleep(60)
+    witness("end", context)
+    return 0.5
+
+
+def always_fails(config, context):
+    raise ValueError("the data set is missing")
