@@ -15,7 +15,7 @@ class HistoryError(InputError):
     """A history file cannot be used: it is none, it is damaged, another search's, or newer than this program."""
 
 
-class HistoryInUseError(InputError):
+class HistoryInUseError(HistoryError):
     """Another agent that is alive owns the history file."""
 
 

@@ -197,7 +197,8 @@ def _short_error(trial: Trial) -> str:
 
 
 def _number(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) and abs(value) < 1e4 else f"{value}"
+    """Whole numbers whole, others to four digits."""
+    return f"{value:.0f}" if float(value).is_integer() and abs(value) >= 10 else f"{value:.4g}"
 
 
 def _option(option: Any) -> str:

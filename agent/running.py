@@ -11,7 +11,7 @@ from rich.logging import RichHandler
 
 from ncode_search.agent import report
 from ncode_search.agent.database import exists, mend
-from ncode_search.agent.errors import SearchFailedError
+from ncode_search.agent.errors import HistoryError, InputError, SearchFailedError
 from ncode_search.agent.history import History, Objective
 from ncode_search.agent.search import Outcome
 from ncode_search.agent.search_file import Overrides, SearchFile
@@ -34,10 +34,13 @@ def run_file(path: Path, overrides: Overrides, *, quiet: bool) -> int:
 
 
 def _run(file: SearchFile, progress: report.Progress) -> Outcome:
-    search = file.to_search(progress)
     try:
         with progress.shown():
-            return search.run()
+            return file.to_search(progress).run()
+    except HistoryError:
+        raise
+    except InputError as error:
+        raise InputError(f"{file.path}: {error}") from None
     except sqlite3.Error as error:
         text = str(error)
         raise SearchFailedError(f"{file.history}: the history cannot be written ({text}); {mend(text)}") from None

@@ -19,6 +19,7 @@ import dataclasses
 import logging
 import math
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ from ncode_search.agent.settings import RankerSettings, SearchSettings
 from ncode_search.agent.space import Config, SearchSpace
 from ncode_search.agent.worker import Setup
 from ncode_search.agent.workers import Worker
+from ncode_search.evaluators.python import SCRIPT_NAME
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +84,9 @@ class Search:
         history: The SQLite file; made by the first `run` or `ask`, resumed by later ones.
         evaluator: A function ``evaluate(config, context) -> float | Result`` at the top of a module or script, or the
             ``[evaluator]`` table of a search file as a mapping. None: ask and tell only.
-        ranker: ``llama``, ``random``, ``evolution``, `RankerSettings`, or an object that follows the `Ranker` protocol.
+        ranker: ``llama``, ``random`` or ``evolution``, or an object that follows the `Ranker` protocol; default: what
+            `ranker_settings` say.
+        ranker_settings: Pool size, deadline, model and the like.
         folder: Where relative paths of the evaluator and of the ranker's model start; default: the current folder.
         observer: Is told what happens during a run.
         settings: The fields of `SearchSettings`: trials, workers, seed, goal, timeout, retries.
@@ -97,7 +101,8 @@ class Search:
         *,
         history: str | Path,
         evaluator: Callable[..., Any] | Mapping[str, Any] | None = None,
-        ranker: str | RankerSettings | Ranker = "llama",
+        ranker: str | Ranker | None = None,
+        ranker_settings: RankerSettings | None = None,
         folder: str | Path = ".",
         observer: Observer | None = None,
         **settings: Any,
@@ -110,12 +115,10 @@ class Search:
             evaluator, self._folder = evaluator_table(evaluator)
         self._evaluator = evaluator
         self._observer = observer or Observer()
-        self._ranker_settings = RankerSettings(kind=ranker) if isinstance(ranker, str) else RankerSettings()
-        self._ranker: Ranker | None = None
-        if isinstance(ranker, RankerSettings):
-            self._ranker_settings = ranker
-        elif not isinstance(ranker, str):
-            self._ranker = ranker
+        self._ranker_settings = ranker_settings or RankerSettings()
+        self._ranker = None if isinstance(ranker, str) else ranker
+        if isinstance(ranker, str):
+            self._ranker_settings = dataclasses.replace(self._ranker_settings, kind=ranker)
         self._session: Session | None = None
         self._proposer: Proposer | None = None
         self._interrupts = 0
@@ -135,6 +138,8 @@ class Search:
 
     async def run_async(self) -> Outcome:
         """The same inside a running event loop."""
+        if SCRIPT_NAME in sys.modules:
+            raise NcodeError('a worker imports this script, so start the search under `if __name__ == "__main__":` only')
         if self._evaluator is None:
             raise InputError("a search without an evaluator cannot run by itself; give one, or use ask() and tell()")
         workers = self._make_workers()
@@ -147,8 +152,9 @@ class Search:
                 return await self._run_with(workers)
             return self._outcome()
         finally:
-            self.close()
+            # The history last: the last one to close the file folds the write-ahead log into it.
             await asyncio.gather(*(worker.close() for worker in workers))
+            self.close()
 
     async def _run_with(self, workers: list[Worker]) -> Outcome:
         loop: SearchLoop | None = None

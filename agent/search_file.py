@@ -77,7 +77,7 @@ class SearchFile:
             self.space,
             history=self.history,
             evaluator=self.evaluator,
-            ranker=self.ranker,
+            ranker_settings=self.ranker,
             folder=self.path.parent,
             observer=observer,
             **dataclasses.asdict(self.settings),

@@ -221,7 +221,7 @@ private:
         bytes_.reset(static_cast<std::uint8_t*>(::operator new(allocation(buckets), std::align_val_t{64})));
         std::memset(bytes_.get(), 0, allocation(buckets));
         bucket_count_ = buckets;
-        limit_ = buckets * bucket_slots * 9 / 10;
+        limit_ = buckets * bucket_slots * 15 / 16;
     }
 
     // The last key of the bucket fills the hole. If the bucket was full, later buckets may hold a key that only went

@@ -69,7 +69,9 @@ def check_model(path: Path) -> GgufHeader:
     if header.tensors == 0:
         raise InputError(f"model {path} has no weights (a vocabulary only): give a GGUF of a whole model")
     if header.metadata.get("tokenizer.ggml.model", "no_vocab") in ("no_vocab", "none", ""):
-        raise InputError(f"model {path} has no tokenizer, so it cannot read a prompt: convert it again with its tokenizer")
+        raise InputError(
+            f"model {path} has no tokenizer, so it cannot read a prompt: convert it again with its tokenizer"
+        )
     return header
 
 

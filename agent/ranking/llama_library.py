@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-_ERROR_LEVEL = 3
+_ERROR_LEVEL = 4
 _last_lines: deque[tuple[int, str]] = deque(maxlen=40)
 _callbacks: list[Any] = []
 """ctypes does not keep a callback alive by itself."""

@@ -95,6 +95,10 @@ def _try(path: Path, settings: SessionSettings) -> None:
     with LlamaSession(path, settings) as session:
         prompt = session.tokenize_prompt("0123|1.0,3210|0.5," * 10)[: session.context - 8]
         branches = [session.tokenize_after(code, ",")[:8] for code in ("0123", "0213", "3120")]
+        if not prompt or not all(branches):
+            raise InputError(
+                f"model {path} has a tokenizer without digits, so it cannot read codes: give another .gguf file"
+            )
         if not np.isfinite(session.log_likelihoods(prompt, branches)).all():
             raise RuntimeError(f"model {path} answers with numbers that are not finite ({last_words()})")
 
@@ -113,9 +117,16 @@ def _find_out(path: Path, settings: SessionSettings, command: Command) -> bool:
 
 
 def _run(command: Sequence[str]) -> _Outcome:
+    environment = os.environ | {"GGML_NO_BACKTRACE": "1"}  # else a dying llama.cpp calls a debugger, where there is one
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=LIMIT, text=True, errors="replace"
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=LIMIT,
+            text=True,
+            errors="replace",
+            env=environment,
         )
     except subprocess.TimeoutExpired:
         return _Outcome(died=f"no answer within {LIMIT:.0f} s")
@@ -127,11 +138,20 @@ def _run(command: Sequence[str]) -> _Outcome:
 
 
 def _cause(status: int, stderr: str) -> str:
-    if status < 0:
-        with contextlib.suppress(ValueError):  # a real-time signal has no name
-            return signal.Signals(-status).name
+    """What killed a child: the signal, and the last thing that it wrote."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    asserted = [line for line in lines if "GGML_ASSERT" in line]
+    words = (asserted or lines)[-1:]
+    return ": ".join([_status(status), *words])
+
+
+def _status(status: int) -> str:
+    if status >= 0:
+        return f"exit status {status}"
+    try:
+        return signal.Signals(-status).name
+    except ValueError:  # a real-time signal has no name
         return f"signal {-status}"
-    return (stderr.strip().splitlines() or [f"exit status {status}"])[-1]
 
 
 def _answer_file(digest: str, settings: SessionSettings) -> Path | None:

@@ -10,6 +10,7 @@ from ncode_search import NcodeError, SearchSpace
 from ncode_search.agent.errors import HistoryError, IllegalTransitionError, InputError, SearchFailedError
 from ncode_search.agent.history import Trial
 from ncode_search.agent.loop import Observer
+from ncode_search.agent.settings import RankerSettings
 from ncode_search.agent.search import SpaceExhaustedError
 from ncode_search.agent.states import TrialState
 
@@ -67,21 +68,19 @@ def test_the_same_seed_and_one_worker_give_the_same_codes_in_the_same_order(make
     assert first != codes("third.db", 8)
 
 
-def test_a_resumed_search_goes_on_as_an_uninterrupted_one(make_search, tmp_path) -> None:
-    whole = make_search(trials=20, ranker="evolution", history=tmp_path / "whole.db")
-    whole.run()
-    for trials in (6, 7, 20):
-        parts = make_search(trials=trials, ranker=_evolution(), history=tmp_path / "parts.db")
-        parts.run()
-    codes = [trial.code for trial in trials_of(parts)]
-    assert codes[5:] != codes[:15]
-    assert len(set(codes)) == 20
+def test_a_search_in_parts_goes_on_as_one_in_one_go(make_search, tmp_path) -> None:
+    def codes(name: str, *parts: int) -> list[str]:
+        for trials in parts:
+            search = make_search(
+                trials=trials,
+                ranker="evolution",
+                ranker_settings=RankerSettings(startup=5),
+                history=tmp_path / name,
+            )
+            search.run()
+        return [trial.code for trial in trials_of(search)]
 
-
-def _evolution():
-    from ncode_search.agent.settings import RankerSettings
-
-    return RankerSettings(kind="evolution", startup=5)
+    assert codes("parts.db", 3, 6, 7, 20) == codes("whole.db", 20)
 
 
 def test_evaluators_get_the_seed(make_search) -> None:

@@ -37,7 +37,9 @@ def make_codes(count: int, options: int = 4, length: int = 6, seed: int = 0) -> 
     return np.random.default_rng(seed).integers(0, options, (count, length), dtype=np.uint8)
 
 
-def make_known(count: int, options: int = 4, length: int = 6, values: NDArray[np.float64] | None = None) -> Observations:
+def make_known(
+    count: int, options: int = 4, length: int = 6, values: NDArray[np.float64] | None = None
+) -> Observations:
     """A history of `count` random trials."""
     none = np.empty((0, length), dtype=np.uint8)
     if values is None:
@@ -49,7 +51,9 @@ def make_known(count: int, options: int = 4, length: int = 6, values: NDArray[np
 def make_llama(tiny_gguf: Path, request: pytest.FixtureRequest) -> Callable[..., LlamaRanker]:
     """Loaded rankers with the tiny model or `model`, freed after the test."""
 
-    def make(space: SearchSpace | None = None, model: Path = tiny_gguf, context: int = 4096, **others: int) -> LlamaRanker:
+    def make(
+        space: SearchSpace | None = None, model: Path = tiny_gguf, context: int = 4096, **others: int
+    ) -> LlamaRanker:
         settings = SessionSettings(threads=1, context=context)
         ranker = LlamaRanker(space or make_space(), model=str(model), settings=settings, **others)  # type: ignore[arg-type]
         request.addfinalizer(ranker.close)

@@ -6,7 +6,9 @@ import pytest
 
 from ncode_search.agent.ranking.chat_template import ChatTemplate, ChatTemplateError
 
-LOOP = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<answer>{% endif %}"
+LOOP = (
+    "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<answer>{% endif %}"
+)
 
 
 def test_one_system_message_and_the_answer_begun() -> None:

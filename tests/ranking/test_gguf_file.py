@@ -41,7 +41,7 @@ def test_every_cut_is_noticed(tiny_gguf: Path, tmp_path: Path) -> None:
 def test_any_damaged_byte_of_the_header_is_survived(tiny_gguf: Path, tmp_path: Path) -> None:
     whole = tiny_gguf.read_bytes()
     path = tmp_path / "damaged.gguf"
-    for at in range(0, 400):
+    for at in range(400):
         path.write_bytes(whole[:at] + b"\xff" + whole[at + 1 :])
         try:
             check_model(path)
@@ -58,7 +58,10 @@ def test_any_damaged_byte_of_the_header_is_survived(tiny_gguf: Path, tmp_path: P
         (b"GGUF" + struct.pack(">IQQ", 3, 1, 1), "big-endian"),
         (b"GGUF" + struct.pack("<IQQ", 3, 1 << 60, 1), "damaged"),
         (b"GGUF" + struct.pack("<IQQ", 3, 0, 0), "no weights"),
-        (b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + struct.pack("<QI", 0, 9) + struct.pack("<IQ", 9, 1) * 5000, "damaged"),
+        (
+            b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + struct.pack("<QI", 0, 9) + struct.pack("<IQ", 9, 1) * 5000,
+            "damaged",
+        ),
     ],
 )
 def test_not_a_model(content: bytes, complaint: str, tmp_path: Path) -> None:

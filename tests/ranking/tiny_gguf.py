@@ -90,11 +90,13 @@ def write_tiny_gguf(
     tokenizer: bool = True,
     add_bos: bool = False,
     weights: Weights | None = None,
+    layers_claimed: int | None = None,
 ) -> Path:
-    """Write the model to `path`."""
+    """Write the model to `path`; `layers_claimed` is what the header says in place of the truth."""
     shape = shape or Shape()
     writer = gguf.GGUFWriter(path, "llama")
     _add_dimensions(writer, shape)
+    writer.add_block_count(layers_claimed or shape.layers)
     if tokenizer:
         _add_tokenizer(writer, add_bos)
     else:
@@ -173,7 +175,6 @@ def _add_dimensions(writer: gguf.GGUFWriter, shape: Shape) -> None:
     writer.add_name("tiny")
     writer.add_context_length(shape.context)
     writer.add_embedding_length(shape.width)
-    writer.add_block_count(shape.layers)
     writer.add_feed_forward_length(shape.hidden)
     writer.add_head_count(shape.heads)
     writer.add_head_count_kv(shape.kv_heads)

@@ -1,0 +1,146 @@
+"""Decisions: whatever the ranker does, a trial is chosen, and the history says by whom and why."""
+
+import logging
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from ncode_search import Search, SearchSpace
+from ncode_search.agent.ranking.base import RankerInfo
+from ncode_search.agent.settings import RankerSettings
+
+SPACE = SearchSpace({name: [0, 1, 2, 3] for name in "abcd"})
+
+
+class ScriptedRanker:
+    """Does what `behave` does; enters by the same door as a ranker of a user's."""
+
+    info = RankerInfo("scripted", "/models/x.gguf", "cd" * 32)
+
+    def __init__(self, behave) -> None:
+        self._behave = behave
+        self.threads: set[int] = set()
+
+    def load(self) -> None:
+        self.threads.add(threading.get_ident())
+
+    def score(self, known, pool, rng):
+        self.threads.add(threading.get_ident())
+        return self._behave(known, pool, rng)
+
+    def close(self) -> None:
+        pass
+
+
+def decisions_after(tmp_path, behave, asks: int = 3, deadline: float = 5.0) -> list[dict]:
+    ranker = ScriptedRanker(behave)
+    settings = RankerSettings(startup=1, pool=16, deadline=deadline)
+    with Search(SPACE, history=tmp_path / "x.db", ranker=ranker, ranker_settings=settings) as search:
+        for number in range(asks):
+            search.tell(search.ask(), float(number))
+    assert len(ranker.threads) == 1
+    assert threading.get_ident() not in ranker.threads
+    with search.history() as history:
+        return list(history.db["decisions"].rows)
+
+
+def test_the_best_scored_candidate_is_chosen_and_recorded(tmp_path) -> None:
+    pools = []
+
+    def prefer_many_threes(known, pool, rng):
+        pools.append(pool)
+        return (pool == 3).sum(axis=1).astype(float)
+
+    rows = decisions_after(tmp_path, prefer_many_threes, asks=2)
+    assert [(row["ranker"], row["fallback"]) for row in rows] == [("random", 0), ("scripted", 0)]
+    assert (rows[1]["model"], rows[1]["model_sha256"], rows[1]["pool"]) == ("/models/x.gguf", "cd" * 32, 16)
+    with Search(SPACE, history=tmp_path / "x.db").history() as history:
+        chosen = SPACE.from_text([history.trial(2).code])[0]
+        assert history.trial(2).proposed_by == "scripted"
+    assert (chosen == 3).sum() == (pools[0] == 3).sum(axis=1).max()
+
+
+def raises(known, pool, rng):
+    raise RuntimeError("model on fire")
+
+
+@pytest.mark.parametrize(
+    ("behave", "reason"),
+    [
+        (raises, "RuntimeError: model on fire"),
+        (lambda known, pool, rng: np.full(len(pool), np.nan), "ValueError: the ranker gave a score that is no finite number"),
+        (lambda known, pool, rng: np.zeros(len(pool) - 1), r"ValueError: the ranker gave scores of shape (15,) for a pool of 16"),
+        (lambda known, pool, rng: "nonsense", "ValueError: could not convert string to float"),
+    ],
+)  # fmt: skip
+def test_a_ranker_that_fails_is_replaced_for_that_decision(tmp_path, caplog, behave, reason: str) -> None:
+    with caplog.at_level(logging.WARNING):
+        rows = decisions_after(tmp_path, behave)
+    assert [(row["ranker"], row["fallback"]) for row in rows] == [("random", 0), ("evolution", 1), ("evolution", 1)]
+    assert all(row["reason"].startswith(reason) for row in rows[1:])
+    assert len(caplog.records) == 1, "the warning is shown once"
+    assert reason in caplog.text
+
+
+def test_a_ranker_that_stalls_is_waited_for_until_the_deadline_only(tmp_path) -> None:
+    release = threading.Event()
+
+    def stall(known, pool, rng):
+        release.wait(30)
+        return np.zeros(len(pool))
+
+    began = time.monotonic()
+    rows = decisions_after(tmp_path, stall, asks=6, deadline=0.3)
+    assert time.monotonic() - began < 2, "only the first decision waits for a ranker that is stuck"
+    release.set()
+    reasons = [row["reason"] for row in rows]
+    assert reasons == [None, "no answer within 0.3 s"] + ["the ranker is still busy with an earlier decision"] * 4
+
+
+def test_a_ranker_that_comes_back_is_used_again(tmp_path) -> None:
+    release, calls = threading.Event(), []
+
+    def slow_once(known, pool, rng):
+        calls.append(1)
+        if len(calls) == 1:
+            release.wait(30)
+        return np.zeros(len(pool))
+
+    ranker = ScriptedRanker(slow_once)
+    settings = RankerSettings(startup=0, pool=16, deadline=0.2)
+    with Search(SPACE, history=tmp_path / "x.db", ranker=ranker, ranker_settings=settings) as search:
+        search.tell(search.ask(), 0.0)
+        release.set()
+        time.sleep(0.2)
+        search.tell(search.ask(), 0.0)
+    with search.history() as history:
+        assert [row["fallback"] for row in history.db["decisions"].rows] == [1, 0]
+
+
+def test_equal_scores_are_decided_at_random_and_repeatably(tmp_path) -> None:
+    def codes(name: str, seed: int) -> list[str]:
+        ranker = ScriptedRanker(lambda known, pool, rng: np.zeros(len(pool)))
+        settings = RankerSettings(startup=0, pool=16)
+        with Search(SPACE, history=tmp_path / name, ranker=ranker, ranker_settings=settings, seed=seed) as search:
+            return [search.ask().code for _ in range(10)]
+
+    assert codes("a.db", 1) == codes("b.db", 1)
+    assert codes("a.db", 1) != codes("c.db", 2)
+
+
+def test_minimised_values_are_shown_to_the_ranker_so_that_higher_is_better(tmp_path) -> None:
+    seen = []
+
+    def note(known, pool, rng):
+        seen.append(known.values.tolist())
+        return np.zeros(len(pool))
+
+    settings = RankerSettings(startup=0, pool=16)
+    ranker = ScriptedRanker(note)
+    with Search(SPACE, history=tmp_path / "x.db", ranker=ranker, ranker_settings=settings, goal="minimize") as search:
+        for loss in (2.0, 1.0, 3.0):
+            search.tell(search.ask(), loss)
+        search.ask()
+    assert seen[-1] == [-2.0, -1.0, -3.0]
