@@ -28,7 +28,7 @@ types: $(VENV)/.test
 	@ln -s ../../../agent ../../../evaluators ../../../bindings/__init__.py ../../../bindings/_core.pyi \
 		../../../bindings/py.typed $(TYPES)/
 	MYPYPATH=build/types $(BIN)/mypy -p ncode_search
-	MYPYPATH=build/types $(BIN)/mypy tests benchmarks examples
+	MYPYPATH=build/types $(BIN)/mypy --explicit-package-bases tests benchmarks examples
 
 unit: $(VENV)/.test
 	$(BIN)/python -m pytest

@@ -1,12 +1,14 @@
 """One agent a history: the claim is a row in the file itself, so it holds wherever the file is mounted.
 
-An owner on this machine counts as long as its process lives; one on another machine as long as it keeps renewing its claim.
+An owner on this machine counts as long as its process lives; one on another machine as long as it keeps renewing its
+claim.
 """
 
 from __future__ import annotations
 
 import json
 import time
+from typing import Any
 
 from ncode_search.agent import database
 from ncode_search.agent.errors import HistoryInUseError
@@ -65,7 +67,7 @@ def _living_owner(history: History) -> ProcessId | None:
     return process if alive else None
 
 
-def _read(history: History) -> dict[str, str | float] | None:
+def _read(history: History) -> dict[str, Any] | None:
     row = history.db.execute("SELECT value FROM meta WHERE key = ?", [_KEY]).fetchone()
     return json.loads(row[0]) if row else None
 

@@ -1,7 +1,8 @@
 """`asyncio_pool.AioPool` with its sharp edges fenced off.
 
-Its `spawn` swallows cancellation while it waits for room, its callbacks can hang it, and leaving its ``async with`` waits for every
-sibling even after an error. So: `spawn_n` only, under a bound of our own, results read from the futures, an explicit `cancel`.
+Its `spawn` swallows cancellation while it waits for room, its callbacks can hang it, and leaving its ``async with``
+waits for every sibling even after an error. So: `spawn_n` only, under a bound of our own, results read from the
+futures, an explicit `cancel`.
 """
 
 from __future__ import annotations

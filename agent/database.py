@@ -1,6 +1,7 @@
 """Opening a history file: what it must be, and what is said when it is not.
 
-A file is looked at through a read-only connection first, so nothing in it changes before it is known to be this search's.
+A file is looked at through a read-only connection first, so nothing in it changes before it is known to be this
+search's.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ def connect(path: Path, *, read_only: bool = False) -> Database:
 def open_for_writing(path: Path, meta: Mapping[str, Any]) -> Database:
     """The history at `path`, made if there is none, migrated if it is older; `meta` is what it must hold.
 
-    Raises `HistoryError` where the file is no history, another search's, or newer than this program; it is unchanged then.
+    Raises `HistoryError` where the file is no history, another search's, or newer than this program; it is unchanged
+    then.
     """
     if not path.parent.is_dir():
         raise HistoryError(f"{path}: the folder {path.parent} does not exist; make it or choose another history path")

@@ -29,13 +29,19 @@ def assign(workers: int) -> list[Device]:
 
 
 def list_gpus() -> list[str]:
-    """The GPUs that a worker may use, as CUDA names them: those of ``CUDA_VISIBLE_DEVICES``, else all that the driver lists."""
+    """The GPUs that a worker may use, as CUDA names them: those of ``CUDA_VISIBLE_DEVICES``, else all that the driver
+    lists.
+    """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return [name.strip() for name in visible.split(",") if name.strip() not in ("", "-1")]
     try:
         answer = subprocess.run(
-            ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"], capture_output=True, text=True, timeout=20, check=True
+            ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=True,
         )
     except (OSError, subprocess.SubprocessError):
         return []

@@ -17,7 +17,9 @@ def evaluator_table(function: Callable[..., Any]) -> tuple[dict[str, Any], Path]
     """
     name = getattr(function, "__qualname__", "")
     if not name.isidentifier():
-        raise InputError(f"evaluator {function!r} cannot be imported by a worker: define a function at the top of a module")
+        raise InputError(
+            f"evaluator {function!r} cannot be imported by a worker: define a function at the top of a module"
+        )
     module = function.__module__
     file = getattr(sys.modules[module], "__file__", None)
     if file is None:

@@ -1,8 +1,8 @@
 """The history of a search: one SQLite file, the only state.
 
-Any number of processes may have the same file open: the agent adds trials and starts them, workers write their results, people
-read. Every write is one transaction. Trials move by `_move` alone, which names the state that the trial must be in and the
-attempt that the caller speaks for; a late writer of an older attempt changes nothing.
+Any number of processes may have the same file open: the agent adds trials and starts them, workers write their
+results, people read. Every write is one transaction. Trials move by `_move` alone, which names the state that the
+trial must be in and the attempt that the caller speaks for; a late writer of an older attempt changes nothing.
 
 A `History` belongs to one thread.
 """
@@ -93,7 +93,8 @@ class History:
     def open(cls, path: Path, space: Mapping[str, Any], objective: Objective) -> History:
         """The history of this very search, made if there is none.
 
-        `space` maps position names to options. Raises `HistoryError` where the file cannot be used; it is unchanged then.
+        `space` maps position names to options. Raises `HistoryError` where the file cannot be used; it is unchanged
+        then.
         """
         meta = {"space": space, "objective": {"goal": objective.goal, "evaluator": objective.evaluator}}
         return cls(path, database.open_for_writing(path, meta))
@@ -113,7 +114,9 @@ class History:
     def __enter__(self) -> History:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -155,7 +158,8 @@ class History:
         columns = "id, code, state, proposed_by, created_at"
         with database.immediate(self._db):
             added = self._db.execute(
-                f"INSERT OR IGNORE INTO trials ({columns}) VALUES (?, ?, 'queued', ?, ?)", [trial, code, proposed_by, now]
+                f"INSERT OR IGNORE INTO trials ({columns}) VALUES (?, ?, 'queued', ?, ?)",
+                [trial, code, proposed_by, now],
             )
             if added.rowcount != 1:
                 raise IllegalTransitionError(f"trial {trial} or another trial of code {code} is already in {self.path}")
@@ -187,8 +191,8 @@ class History:
         """Record the numbers of one epoch of a running attempt; a late report of an older attempt is dropped."""
         with database.immediate(self._db):
             self._db.execute(
-                "INSERT OR REPLACE INTO epochs (trial, attempt, step, metrics, reported_at) SELECT id, attempt, ?, ?, ? "
-                "FROM trials WHERE id = ? AND attempt = ? AND state = 'running'",
+                "INSERT OR REPLACE INTO epochs (trial, attempt, step, metrics, reported_at) "
+                "SELECT id, attempt, ?, ?, ? FROM trials WHERE id = ? AND attempt = ? AND state = 'running'",
                 [step, json.dumps(metrics), time.time(), trial, attempt],
             )
 
@@ -240,8 +244,9 @@ class History:
 
     def _add_decision(self, trial: int, decision: Decision, now: float) -> None:
         self._db.execute(
-            "INSERT INTO decisions (trial, ranker, model, model_sha256, pool, rank, seconds, fallback, reason, decided_at) "
-            "VALUES (:trial, :ranker, :model, :model_sha256, :pool, :rank, :seconds, :fallback, :reason, :decided_at)",
+            "INSERT INTO decisions "
+            "(trial, ranker, model, model_sha256, pool, rank, seconds, fallback, reason, decided_at) VALUES "
+            "(:trial, :ranker, :model, :model_sha256, :pool, :rank, :seconds, :fallback, :reason, :decided_at)",
             {"trial": trial, "decided_at": now, **vars(decision)},
         )
 

@@ -1,7 +1,8 @@
-"""The asynchronous loop: keep every worker busy, keep chosen trials waiting for the next free one, until the search is done.
+"""The asynchronous loop: keep every worker busy, keep chosen trials waiting for the next free one, until the search
+is done.
 
-Two coroutines share the session: `_propose_ahead` fills its queue, `run` hands queued trials to free workers. Both sleep until
-something changes. Workers record their results themselves; the loop only reads them back.
+Two coroutines share the session: `_propose_ahead` fills its queue, `run` hands queued trials to free workers. Both
+sleep until something changes. Workers record their results themselves; the loop only reads them back.
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ class SearchLoop:
         self._settings = settings
         self._observer = observer
         self._pool = BoundedPool(len(workers), self._wake)
-        self._changes = asyncio.Event(), asyncio.Event()
+        self._dispatcher_wakes = asyncio.Event()
+        self._proposer_wakes = asyncio.Event()
         self._stopping = False
         self._failures = 0
         self._first_error: str | None = None
@@ -84,7 +86,7 @@ class SearchLoop:
                 if proposing.done():
                     proposing.result()
                 self._dispatch()
-                await self._sleep(0)
+                await self._sleep(self._dispatcher_wakes)
         finally:
             proposing.cancel()
             await asyncio.gather(proposing, return_exceptions=True)
@@ -100,7 +102,7 @@ class SearchLoop:
                 self._wake()
                 return
             if not self._needs_proposal():
-                await self._sleep(1)
+                await self._sleep(self._proposer_wakes)
 
     def _needs_proposal(self) -> bool:
         session = self._session
@@ -118,7 +120,7 @@ class SearchLoop:
         if draft.scores is not None:
             await asyncio.wait([asyncio.wrap_future(draft.scores)], timeout=self._proposer.deadline)
         self._proposer.finish(self._session, draft)
-        self._wake()
+        self._dispatcher_wakes.set()
         return True
 
     # Training
@@ -131,7 +133,7 @@ class SearchLoop:
             if session.completed + len(self._pool) >= self._settings.trials:
                 return
             self._pool.spawn(self._train(session.queue.popleft(), self._free.pop()))
-            self._wake()
+            self._proposer_wakes.set()
 
     async def _train(self, chosen: Chosen, slot: int) -> None:
         """All attempts at a trial, in one worker slot."""
@@ -189,7 +191,7 @@ class SearchLoop:
         logger.info("trial %d is still being trained by a worker of the former run; waiting for it", trial.id)
         try:
             while self._is_orphan_running(trial):
-                await asyncio.sleep(ORPHAN_POLL)
+                await asyncio.sleep(ORPHAN_POLL)  # noqa: ASYNC110 - another process ends it, which no event tells
             self._session.interrupted(trial.id, trial.attempt)
             self._observer.finished(self._session.history.trial(trial.id))
         finally:
@@ -212,14 +214,13 @@ class SearchLoop:
         enough = self._session.completed >= self._settings.trials
         return self._stopping or enough or (self.exhausted and not self._session.queue)
 
-    async def _sleep(self, who: int) -> None:
+    async def _sleep(self, change: asyncio.Event) -> None:
         """Until something changes; also now and then, to show that the agent lives."""
-        change = self._changes[who]
         with contextlib.suppress(asyncio.TimeoutError):
             await within(HEARTBEAT, change.wait())
         change.clear()
         self._session.renew()
 
     def _wake(self) -> None:
-        for change in self._changes:
-            change.set()
+        self._dispatcher_wakes.set()
+        self._proposer_wakes.set()

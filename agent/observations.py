@@ -1,13 +1,15 @@
 """What is known of the trials, as arrays: what pools and rankers look at.
 
-`Observations` is a view that costs nothing to make. `ObservationLog` is the growing store behind it: neither adding a trial
-nor finding the best ones slows down as trials accumulate.
+`Observations` is a view that costs nothing to make. `ObservationLog` is the growing store behind it: neither adding a
+trial nor finding the best ones slows down as trials accumulate.
 """
 
 from __future__ import annotations
 
 import bisect
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,21 +33,23 @@ class Observations:
     """Codes in flight (queued or running), shape ``(p, L)``."""
     failed: Codes
     """Codes whose trials failed or were pruned, shape ``(f, L)``."""
-    leaders: NDArray[np.intp] | None = None
-    """Indices of the best trials, best first, as far as they are already known; None: unknown."""
+    leaders: Sequence[int] = ()
+    """Indices of the best trials, best first, as far as they are already known."""
 
     def __len__(self) -> int:
         return len(self.values)
 
     def best(self, count: int) -> NDArray[np.intp]:
         """Indices of the `count` best trials, best first, the older one first among equals."""
-        if self.leaders is not None and (count <= len(self.leaders) or len(self.leaders) == len(self)):
-            return self.leaders[:count]
+        if count <= len(self.leaders) or len(self.leaders) == len(self):
+            return np.array(self.leaders[:count], dtype=np.intp)
         return np.argsort(-self.values, kind="stable")[:count]
 
 
 class ObservationLog:
-    """Completed, failed and pending trials of one search, in memory; filled from the history and kept in step with it."""
+    """Completed, failed and pending trials of one search, in memory; filled from the history and kept in step with
+    it.
+    """
 
     def __init__(self, length: int) -> None:
         self._length = length
@@ -95,7 +99,7 @@ class ObservationLog:
             values=self._values.view(),
             pending=self._pending_codes(),
             failed=self._failed.view(),
-            leaders=np.fromiter((index for _, index in self._leaders), dtype=np.intp, count=len(self._leaders)),
+            leaders=[index for _, index in self._leaders],
         )
 
     def view_without_last(self, code: NDArray[np.uint8]) -> Observations:
@@ -109,7 +113,7 @@ class ObservationLog:
             return self.view()
         leaders = [index for _, index in self._leaders if index < len(codes)]
         pending = np.concatenate([self._pending_codes(), code[np.newaxis]])
-        return Observations(codes, values, pending, failed, np.array(leaders, dtype=np.intp))
+        return Observations(codes, values, pending, failed, leaders)
 
     def _pending_codes(self) -> Codes:
         if not self._pending:
@@ -120,7 +124,7 @@ class ObservationLog:
 class _GrowingArray:
     """An array with room at its end, doubled when it is full; `view` is a read-only slice without a copy."""
 
-    def __init__(self, empty: NDArray[np.generic]) -> None:
+    def __init__(self, empty: NDArray[Any]) -> None:
         self._store = np.empty((64, *empty.shape[1:]), dtype=empty.dtype)
         self._used = 0
 
@@ -132,12 +136,12 @@ class _GrowingArray:
         self._store[self._used] = row
         self._used += 1
 
-    def extend(self, rows: NDArray[np.generic]) -> None:
+    def extend(self, rows: NDArray[Any]) -> None:
         self._reserve(len(rows))
         self._store[self._used : self._used + len(rows)] = rows
         self._used += len(rows)
 
-    def view(self) -> NDArray[np.generic]:
+    def view(self) -> NDArray[Any]:
         rows = self._store[: self._used]
         rows.flags.writeable = False
         return rows

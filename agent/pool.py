@@ -1,7 +1,7 @@
 """Candidate pools: half mutated or crossed from the best trials, half uniform; all distinct, none seen, none in flight.
 
-`CandidatePool` holds the set of all codes that were ever proposed, so making a pool costs the same after a hundred thousand
-trials as after ten. Where a space runs out, the pool is what is left of it.
+`CandidatePool` holds the set of all codes that were ever proposed, so making a pool costs the same after a hundred
+thousand trials as after ten. Where a space runs out, the pool is what is left of it.
 """
 
 from __future__ import annotations

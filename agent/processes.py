@@ -1,4 +1,6 @@
-"""Who a process is, so that another one can tell whether it is still alive, also when its number was given out again."""
+"""Who a process is, so that another one can tell whether it is still alive, also when its number was given out
+again.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""One decision: draw a pool, have it ranked within a deadline, fall back where that fails, record what was chosen and why.
+"""One decision: draw a pool, have it ranked within a deadline, fall back where that fails, record what was chosen and
+why.
 
-A decision has three steps, so that a coroutine and a plain call can make it alike: `begin` draws the pool and hands it to the
-ranker's thread, the caller waits for `Draft.scores` up to the deadline, and `finish` takes whatever is there. Everything random
-in it comes from (seed, trial number).
+A decision has three steps, so that a coroutine and a plain call can make it alike: `begin` draws the pool and hands
+it to the ranker's thread, the caller waits for `Draft.scores` up to the deadline, and `finish` takes whatever is
+there. Everything random in it comes from (seed, trial number).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ncode_search.agent.history import Decision
 from ncode_search.agent.observations import Codes, Observations
@@ -24,7 +26,7 @@ from ncode_search.agent.settings import RankerSettings
 
 logger = logging.getLogger(__name__)
 
-_STREAMS = ("pool", "ranker", "ties", "fallback")
+_STREAMS = ("pool", "ranker", "fallback")
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Draft:
     trial: int
     known: Observations
     pool: Codes
+    ties: NDArray[np.intp]
+    """The order among candidates of equal scores."""
     scores: Future[Scores] | None
     """The ranker's answer to come; None where the ranker cannot be asked."""
     begun: float
@@ -73,15 +77,16 @@ class Proposer:
         """Draw a pool for the next trial and ask the ranker; None where the space is exhausted."""
         begun = time.monotonic()
         trial = session.next_trial
-        pool = session.candidates.draw(known, self._settings.pool, self._rng(trial, "pool"))
+        rng = self._rng(trial, "pool")
+        pool = session.candidates.draw(known, self._settings.pool, rng)
         if not len(pool):
             return None
-        return Draft(trial, known, pool, self._ask(trial, known, pool), begun)
+        return Draft(trial, known, pool, rng.permutation(len(pool)), self._ask(trial, known, pool), begun)
 
     def finish(self, session: Session, draft: Draft) -> Chosen:
         """Choose by the scores that are there, and record the trial together with the decision."""
         info, scores, reason = self._judge(draft)
-        order = np.lexsort((self._rng(draft.trial, "ties").random(len(scores)), -scores))
+        order = np.lexsort((draft.ties, -scores))
         decision = Decision(
             ranker=info.name,
             model=info.model,
@@ -118,6 +123,7 @@ class Proposer:
         if draft.scores is None:
             return "the ranker is still busy with an earlier decision"
         if not draft.scores.done():
+            self._thread.give_up()
             return f"no answer within {self.deadline:g} s"
         error = draft.scores.exception()
         return f"{type(error).__name__}: {error}" if error else None
@@ -128,7 +134,9 @@ class Proposer:
 
     def _warn(self, reason: str | None) -> None:
         level = logging.DEBUG if self._warned else logging.WARNING
-        logger.log(level, "the ranker did not decide (%s); evolution did. Shown once; `ncode status` counts them", reason)
+        logger.log(
+            level, "the ranker did not decide (%s); evolution did. Shown once; `ncode status` counts them", reason
+        )
         self._warned = True
 
     def _rng(self, trial: int, use: str) -> np.random.Generator:

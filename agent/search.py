@@ -128,7 +128,8 @@ class Search:
     def run(self) -> Outcome:
         """Start or resume the search, and return when it is done or was asked to stop (SIGINT or SIGTERM).
 
-        Raises `InputError` for wrong settings and files, before anything is written; `SearchFailedError` where it cannot go on.
+        Raises `InputError` for wrong settings and files, before anything is written; `SearchFailedError` where it
+        cannot go on.
         """
         try:
             asyncio.get_running_loop()
@@ -139,7 +140,9 @@ class Search:
     async def run_async(self) -> Outcome:
         """The same inside a running event loop."""
         if SCRIPT_NAME in sys.modules:
-            raise NcodeError('a worker imports this script, so start the search under `if __name__ == "__main__":` only')
+            raise NcodeError(
+                'a worker imports this script, so start the search under `if __name__ == "__main__":` only'
+            )
         if self._evaluator is None:
             raise InputError("a search without an evaluator cannot run by itself; give one, or use ask() and tell()")
         workers = self._make_workers()
@@ -238,7 +241,8 @@ class Search:
     ) -> None:
         """Record what an asked trial came to: a finite value, or the error that it failed with.
 
-        Raises `InputError` where neither or no number is given, `IllegalTransitionError` where the trial was told before.
+        Raises `InputError` where neither or no number is given, `IllegalTransitionError` where the trial was told
+        before.
         """
         if (value is None) == (error is None):
             raise InputError(f"tell trial {trial.id} either a value or an error")
@@ -278,7 +282,9 @@ class Search:
     def __enter__(self) -> Search:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def _open(self) -> Session:

@@ -104,7 +104,7 @@ class SearchFile:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        tables: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file; check the path") from None
     except OSError as error:
@@ -113,6 +113,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: is no text in UTF-8; give a TOML file") from None
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path}: is no valid TOML: {error}; mend that place") from None
+    return tables
 
 
 def _settings(table: str, cls: type[Any], given: Mapping[str, Any]) -> Any:

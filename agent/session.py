@@ -1,7 +1,7 @@
 """A search's hold on its history: claimed, taken over from whoever had it before, and mirrored in memory.
 
-The file is the truth; the mirror (what was observed, what was ever proposed) is what decisions look at. The methods below keep the two in
-step, in the order in which the agent learns of things. Used by one thread.
+The file is the truth; the mirror (what was observed, what was ever proposed) is what decisions look at. The methods
+below keep the two in step, in the order in which the agent learns of things. Used by one thread.
 """
 
 from __future__ import annotations
@@ -156,8 +156,9 @@ class Session:
         code = self._code(text)
         return Chosen(trial, code, text, self.space.decode(code))
 
-    def _code(self, text: str) -> Codes:
-        return self.space.from_text([text])[0]
+    def _code(self, text: str) -> NDArray[np.uint8]:
+        code: NDArray[np.uint8] = self.space.from_text([text])[0]
+        return code
 
 
 def is_being_trained(trial: Trial) -> bool:

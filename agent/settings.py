@@ -1,6 +1,7 @@
 """The settings of a search and of its ranker, with their defaults and their checks.
 
-The fields are the keys of the tables ``[search]`` and ``[ranker]`` of a search file, and the keyword arguments of `Search`.
+The fields are the keys of the tables ``[search]`` and ``[ranker]`` of a search file, and the keyword arguments of
+`Search`.
 """
 
 from __future__ import annotations

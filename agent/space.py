@@ -1,8 +1,8 @@
 """The search space: named positions, the options of each, and the way between configurations and NCodes.
 
-A configuration is a dictionary from position names to options. Its NCode is a vector with the index of every chosen option;
-as text it is one character a position. Options are JSON values and are told apart by their JSON text, so ``1``, ``1.0``,
-``true`` and ``"1"`` are four different options.
+A configuration is a dictionary from position names to options. Its NCode is a vector with the index of every chosen
+option; as text it is one character a position. Options are JSON values and are told apart by their JSON text, so
+``1``, ``1.0``, ``true`` and ``"1"`` are four different options.
 """
 
 from __future__ import annotations

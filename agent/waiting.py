@@ -1,7 +1,7 @@
 """Waiting with a limit.
 
-`asyncio.wait_for` of Python < 3.12 swallows a cancellation that arrives together with the result, and a loop that waits in it
-then cannot be cancelled.
+`asyncio.wait_for` of Python < 3.12 swallows a cancellation that arrives together with the result, and a loop that
+waits in it then cannot be cancelled.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ T = TypeVar("T")
 
 
 async def within(seconds: float | None, coroutine: Coroutine[Any, Any, T]) -> T:
-    """The coroutine's result. Raises `asyncio.TimeoutError` where it takes longer, and cancels it then; None: no limit."""
+    """The coroutine's result. Raises `asyncio.TimeoutError` where it takes longer, and cancels it then; None: no
+    limit.
+    """
     task = asyncio.ensure_future(coroutine)
     try:
         await asyncio.wait([task], timeout=seconds)

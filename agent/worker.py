@@ -1,8 +1,9 @@
 """What runs inside a worker process: ``python -m ncode_search.agent.worker``.
 
-The agent speaks in JSON lines on standard input: first the set-up, then a task at a time. The worker answers on what was its
-standard output; prints of the evaluator go to standard error instead. The worker writes results into the history itself, so a
-finished evaluation outlives the agent; when the agent is gone, the worker finishes its trial, writes the result, and leaves.
+The agent speaks in JSON lines on standard input: first the set-up, then a task at a time. The worker answers on what
+was its standard output; prints of the evaluator go to standard error instead. The worker writes results into the
+history itself, so a finished evaluation outlives the agent; when the agent is gone, the worker finishes its trial,
+writes the result, and leaves.
 """
 
 from __future__ import annotations

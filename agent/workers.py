@@ -1,7 +1,8 @@
 """Evaluator processes seen from the agent: start, task, deadline, kill, replace.
 
-A worker is a fresh interpreter (`worker.py`) in a session of its own, so that Ctrl-C at the terminal reaches the agent alone and a kill
-takes the worker's own children too. Its output goes to an unnamed file whose end explains a crash.
+A worker is a fresh interpreter (`worker.py`) in a session of its own, so that Ctrl-C at the terminal reaches the
+agent alone and a kill takes the worker's own children too. Its output goes to an unnamed file whose end explains a
+crash.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from typing import Any
 
 from ncode_search.agent.devices import Device
@@ -46,7 +46,7 @@ class Worker:
         self.device = device
         self._setup = setup
         self._process: asyncio.subprocess.Process | None = None
-        self._output = tempfile.TemporaryFile()
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
         self._identity: ProcessId | None = None
 
     @property
@@ -63,7 +63,7 @@ class Worker:
             return
         self._process = await self._spawn()
         self._identity = ProcessId(socket.gethostname(), self._process.pid, process_start(self._process.pid))
-        self._send(asdict(self._setup))
+        self._send(vars(self._setup))
         try:
             answer = await self._receive()
         except WorkerDied as error:
@@ -75,15 +75,18 @@ class Worker:
     async def run(self, task: Task, on_report: OnReport) -> str:
         """Evaluate one attempt; returns the state that the worker recorded.
 
-        Raises `WorkerDied` where the process crashed or its deadline passed; it is gone then, and `start` makes a new one.
+        Raises `WorkerDied` where the process crashed or its deadline passed; it is gone then, and `start` makes a new
+        one.
         """
         self._forget_output()
-        self._send(asdict(task))
+        self._send(vars(task))
         try:
             return await within(self._setup.timeout, self._answer(on_report))
         except asyncio.TimeoutError:
             await self.kill()
-            raise WorkerDied(f"killed: not done within the timeout of {self._setup.timeout:g} s{self._tail()}") from None
+            raise WorkerDied(
+                f"killed: not done within the timeout of {self._setup.timeout:g} s{self._tail()}"
+            ) from None
 
     async def kill(self) -> None:
         """End the process and everything that it started, now."""
@@ -109,7 +112,7 @@ class Worker:
             limit=1 << 20,
         )  # fmt: skip
 
-    def _send(self, message: dict[str, Any]) -> None:
+    def _send(self, message: Mapping[str, Any]) -> None:
         assert self._process is not None
         assert self._process.stdin is not None
         # A pipe that a dying process has closed is noticed by the next `_receive`.

@@ -11,7 +11,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A language model of 100,000 weights that llama.cpp loads and scores with; random, so its ranking means nothing."""
+    """A language model of 100,000 weights that llama.cpp can score with; random, so its ranking means nothing."""
     # By path: the folders of tests are no packages of a common one.
     spec = importlib.util.spec_from_file_location("tiny_gguf", Path(__file__).parent / "ranking" / "tiny_gguf.py")
     assert spec is not None

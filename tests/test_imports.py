@@ -11,7 +11,16 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = "ncode_search"
 # Every module may import those above it; modules of one line do not import each other.
 ORDER = [
-    {"_core", "evaluators", "agent.errors", "agent.states", "agent.processes", "agent.waiting", "agent.bounded_pool", "agent.devices"},
+    {
+        "_core",
+        "evaluators",
+        "agent.errors",
+        "agent.states",
+        "agent.processes",
+        "agent.waiting",
+        "agent.bounded_pool",
+        "agent.devices",
+    },
     {"agent.observations", "agent.functions", "agent.settings", "agent.schema"},
     {"agent.space", "agent.database"},
     {"agent.history", "agent.pool", "agent.ranking"},
@@ -39,7 +48,9 @@ def imports_of(file: Path) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {f"{node.module}.{alias.name}" for alias in node.names} if node.module in PARENTS else {node.module}
+            found |= (
+                {f"{node.module}.{alias.name}" for alias in node.names} if node.module in PARENTS else {node.module}
+            )
     return {name for name in found if name.startswith(f"{PACKAGE}.")}
 
 
@@ -72,5 +83,11 @@ def modules_after(code: str) -> set[str]:
 
 def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
     assert not modules_after("import ncode_search.agent.cli") & {"numpy", "sqlite_utils", "rich", "torch", "llama_cpp"}
-    assert not modules_after("import ncode_search.agent.search") & {"torch", "llama_cpp", "sklearn", "transformers", "jinja2"}
+    assert not modules_after("import ncode_search.agent.search") & {
+        "torch",
+        "llama_cpp",
+        "sklearn",
+        "transformers",
+        "jinja2",
+    }
     assert not modules_after("import ncode_search.agent.worker") & {"torch", "llama_cpp", "sklearn"}

@@ -26,8 +26,12 @@ class RankerInfo:
 class Ranker(Protocol):
     """Scores a pool of candidate codes against what is known.
 
-    A ranker is used by one thread at a time, the same thread from `load` to `close`. It keeps no state between calls that
-    changes its answer: the same arguments give the same scores, so that a resumed search decides as an uninterrupted one.
+    A ranker is used by one thread at a time, the same thread from `load` to `close`. It keeps no state between calls
+    that changes its answer: the same arguments give the same scores, so that a resumed search decides as an
+    uninterrupted one.
+
+    A slow ranker may have an attribute ``stop``, a `threading.Event`: set by another thread, it makes a call of
+    `score` that nobody waits for any more end early with an exception. It is cleared before the next call.
     """
 
     @property
@@ -40,13 +44,11 @@ class Ranker(Protocol):
         Raises `InputError` where the user's settings or files are wrong.
         """
 
-    def score(
-        self, known: Observations, pool: NDArray[np.uint8], rng: np.random.Generator
-    ) -> NDArray[np.float64]:
+    def score(self, known: Observations, pool: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.float64]:
         """One finite number a candidate, shape ``(m,)``, higher is better, for a pool of shape ``(m, L)``, m ≥ 1.
 
-        Must accept an empty history, a single trial, equal values and a pool of one. Any random choice comes from `rng`.
-        Any exception makes the search decide by another ranker for this trial.
+        Must accept an empty history, a single trial, equal values and a pool of one. Any random choice comes from
+        `rng`. Any exception makes the search decide by another ranker for this trial.
         """
 
     def close(self) -> None:

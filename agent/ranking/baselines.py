@@ -28,8 +28,8 @@ class RandomRanker:
 class EvolutionRanker:
     """Regularized evolution (Real et al., AAAI 2019, arXiv 1802.01548), as a ranking.
 
-    The population is the newest trials: the oldest dies, not the worst. A tournament picks the parent, and the candidates
-    nearest to it come first: those one mutation away, then two, and so on. Chance decides among equals.
+    The population is the newest trials: the oldest dies, not the worst. A tournament picks the parent, and the
+    candidates nearest to it come first: those one mutation away, then two, and so on. Chance decides among equals.
     """
 
     info = RankerInfo("evolution")
@@ -56,7 +56,8 @@ class EvolutionRanker:
         if len(known) == 0:
             return ties
         distance = np.count_nonzero(pool != self._parent(known, rng), axis=1)
-        return ties - np.where(distance == 0, pool.shape[1] + 1, distance)
+        scores: NDArray[np.float64] = ties - np.where(distance == 0, pool.shape[1] + 1, distance)
+        return scores
 
     def close(self) -> None:
         """Nothing to free."""
@@ -65,4 +66,5 @@ class EvolutionRanker:
         """The best of `sample` trials drawn from the population, with replacement as in the paper, shape ``(L,)``."""
         oldest = max(len(known) - self._population, 0)
         drawn = rng.integers(oldest, len(known), size=self._sample)
-        return known.codes[drawn[np.argmax(known.values[drawn])]]
+        parent: NDArray[np.uint8] = known.codes[drawn[np.argmax(known.values[drawn])]]
+        return parent

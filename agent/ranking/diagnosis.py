@@ -12,9 +12,9 @@ Line = tuple[str, str, bool]
 
 
 def llama_report(model: str | None = None, folder: Path | None = None) -> Iterator[Line]:
-    """Facts about llama.cpp and `model` (None for the default one), in the order to print. Raises nothing: a fault is a fact.
+    """Facts about llama.cpp and `model` (None for the default one), in the order to print.
 
-    Tries the model in a child process if that was not done on this machine before.
+    Raises nothing: a fault is a fact. Tries the model in a child process if that was not done on this machine before.
     """
     try:
         from ncode_search.agent.ranking.llama_library import llama, llama_version, physical_cores

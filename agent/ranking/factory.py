@@ -29,8 +29,9 @@ def make_ranker(
 ) -> Ranker:
     """The ranker `kind`, not loaded yet. The keywords matter to ``llama`` only.
 
-    `model`: a .gguf file (relative paths from `folder`) or ``smollm2``; `history`: most past trials in the prompt; `threads`: CPU
-    threads, None for the physical cores; `gpu_layers`: layers on the GPU, negative for all. Raises `InputError` for an unknown kind.
+    `model`: a .gguf file (relative paths from `folder`) or ``smollm2``; `history`: most past trials in the prompt;
+    `threads`: CPU threads, None for the physical cores; `gpu_layers`: layers on the GPU, negative for all. Raises
+    `InputError` for an unknown kind.
     """
     if kind == "random":
         return RandomRanker()

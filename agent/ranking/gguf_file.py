@@ -1,7 +1,8 @@
 """Model files: from what the user wrote to a path that is known to be a whole GGUF, before llama.cpp sees it.
 
-llama.cpp answers a bad file with a null pointer and a page of log, at worst with a crash. So the header is walked here first,
-with the format's own rules (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md), and every fault becomes one line.
+llama.cpp answers a bad file with a null pointer and a page of log, at worst with a crash. So the header is walked
+here first, with the format's own rules (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md), and every fault
+becomes one line.
 """
 
 from __future__ import annotations
@@ -69,9 +70,7 @@ def check_model(path: Path) -> GgufHeader:
     if header.tensors == 0:
         raise InputError(f"model {path} has no weights (a vocabulary only): give a GGUF of a whole model")
     if header.metadata.get("tokenizer.ggml.model", "no_vocab") in ("no_vocab", "none", ""):
-        raise InputError(
-            f"model {path} has no tokenizer, so it cannot read a prompt: convert it again with its tokenizer"
-        )
+        raise InputError(f"model {path} has no tokenizer, so it reads no prompt: convert it again with its tokenizer")
     return header
 
 

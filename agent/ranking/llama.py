@@ -1,13 +1,15 @@
 """The language model as the ranker: each candidate's log-likelihood after the published prompt.
 
-Nothing is generated or parsed, so there is no invalid answer, and the whole pool is ranked at once. A candidate's score is the
-mean log-probability of its code's tokens; the mean, since tokenizers cut codes of the same length into different numbers of tokens.
+Nothing is generated or parsed, so there is no invalid answer, and the whole pool is ranked at once. A candidate's
+score is the mean log-probability of its code's tokens; the mean, since tokenizers cut codes of the same length into
+different numbers of tokens.
 
 The prompt lists the pool in an order drawn from `rng`: listwise prompts favour positions, and a pool's order may mean
 something. `shuffles` orders can be averaged.
 
-What must fit in the context, by priority: the candidate being scored, the pool's list, then the history, best first. A pool
-whose list needs more than half of the context is not listed at all, for then every candidate stays on the same footing.
+What must fit in the context, by priority: the candidate being scored, the pool's list, then the history, best first.
+A pool whose list needs more than half of the context is not listed at all, for then every candidate stays on the same
+footing.
 """
 
 from __future__ import annotations
@@ -107,7 +109,7 @@ class LlamaRanker:
         branches = [session.tokenize_after(code, ending or ";") for code in candidates]
         lengths = np.array([len(tokens) for tokens in branches])
         prompt = self._prompt_tokens(history, values, listed, room=session.context - int(lengths.max()))
-        return session.log_likelihoods(prompt, branches, self._check) / lengths
+        return np.asarray(session.log_likelihoods(prompt, branches, self._check) / lengths, dtype=np.float64)
 
     def _prompt_tokens(
         self, history: Sequence[str], values: NDArray[np.float64], listed: Sequence[str], room: int

@@ -1,7 +1,7 @@
 """llama.cpp, imported late and kept quiet.
 
-Importing llama_cpp takes half a second and brings a logger that prints to the terminal; so it happens here, when a model is
-wanted, and the log goes to a short memory instead, for error messages.
+Importing llama_cpp takes half a second and brings a logger that prints to the terminal; so it happens here, when a
+model is wanted, and the log goes to a short memory instead, for error messages.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ def physical_cores() -> int:
 def _waiting_asleep() -> Iterator[None]:
     """Have OpenMP's threads, which read their settings when the library is loaded, wait for each other asleep.
 
-    By default they spin, which on cores that trainings share with the ranker costs both sides: decisions took 1.5 to 2.5 times as
-    long. The variable is taken back afterwards, since processes started later inherit the environment.
+    By default they spin, which on cores that trainings share with the ranker costs both sides: decisions took 1.5 to
+    2.5 times as long. The variable is taken back afterwards, since processes started later inherit the environment.
     """
     if "OMP_WAIT_POLICY" in os.environ:
         yield

@@ -1,9 +1,9 @@
 """A loaded model that says how likely given continuations of a prompt are: a thin layer over llama.cpp's C interface.
 
 The prompt is decoded once, as sequence 0. Candidates branch from it as sequences 1, 2, ...: their tokens form a tree
-(`token_tree`), each row of which belongs to every candidate that passes through it. What is decoded always goes in chunks that
-start at multiples of the chunk size, so that a prompt which shares its beginning with the one before keeps the whole chunks
-of it, and still gives the same numbers to the last bit as one decoded afresh.
+(`token_tree`), each row of which belongs to every candidate that passes through it. What is decoded always goes in
+chunks that start at multiples of the chunk size, so that a prompt which shares its beginning with the one before
+keeps the whole chunks of it, and still gives the same numbers to the last bit as one decoded afresh.
 
 One thread at a time. llama.cpp's return codes are all checked: most of its faults would otherwise be a crash later.
 """
@@ -46,16 +46,16 @@ class SessionSettings:
     extra_buffers: bool = True
     """llama.cpp's weight repacking, which crashes on some processors: see `selftest`."""
     exact: bool = False
-    """Keys and values in 32 instead of 16 bits: twice the memory, a fifth slower, log-likelihoods exact to about 1e-5."""
+    """Keys and values in 32 instead of 16 bits: twice the memory, a fifth slower, exact to about 1e-5."""
 
     @property
     def chunk(self) -> int:
-        """Tokens a decode call. 128 keep a CPU busy and let an overdue call end within about a second; a GPU wants more."""
+        """Tokens a decode call: 128 keep a CPU busy and let an overdue call end soon; a GPU wants more."""
         return 128 if self.gpu_layers == 0 else 512
 
 
 class LlamaSession:
-    """A model and its context. Raises `InputError` where the model cannot be used; `close` it, or use it in a ``with``."""
+    """A model and its context; `close` it, or use it in a ``with``. Raises `InputError` where it cannot be used."""
 
     def __init__(self, path: Path, settings: SessionSettings) -> None:
         self.settings = settings
@@ -99,7 +99,7 @@ class LlamaSession:
         return self._text(self._api.llama_vocab_bos(self._vocab)), self._text(self._api.llama_vocab_eos(self._vocab))
 
     def tokenize_prompt(self, text: str) -> list[int]:
-        """Tokens of a whole prompt; special tokens are recognised, and the beginning one is added if the model wants it."""
+        """Tokens of a whole prompt, special ones too; the beginning one is added if the model wants it."""
         tokens = self._tokenize(text, special=True)
         begin = self._api.llama_vocab_bos(self._vocab)
         if self._api.llama_vocab_get_add_bos(self._vocab) and begin >= 0 and tokens[:1] != [begin]:
@@ -107,7 +107,7 @@ class LlamaSession:
         return tokens
 
     def tokenize_after(self, text: str, before: str) -> list[int]:
-        """Tokens of `text` where it follows `before`: some tokenizers put a space in front of a text that stands alone."""
+        """Tokens of `text` where it follows `before`: some tokenizers put a space before a text that stands alone."""
         anchor = self._tokenize(before[-1:], special=False)
         joined = self._tokenize(before[-1:] + text, special=False)
         if joined[: len(anchor)] == anchor and len(joined) > len(anchor):
@@ -119,8 +119,9 @@ class LlamaSession:
     ) -> NDArray[np.float64]:
         """Natural logarithm of the probability of each branch after the prompt, shape ``(len(branches),)``.
 
-        `check` is called before each decode call, and may raise to end the work. Raises ValueError for an empty prompt or
-        branch or one that exceeds the context, `RuntimeError` where llama.cpp fails or answers with no numbers.
+        `check` is called before each decode call, and may raise to end the work. Raises ValueError for an empty
+        prompt or branch or one that exceeds the context, `RuntimeError` where llama.cpp fails or answers with no
+        numbers.
         """
         self._require_room(prompt, branches)
         distinct = sorted({tuple(tokens) for tokens in branches})
@@ -137,7 +138,7 @@ class LlamaSession:
             raise ValueError("the prompt and each branch need a token at least")
         if max(lengths) > BRANCH_ROWS or len(prompt) + max(lengths) > self.context:
             raise ValueError(
-                f"a prompt of {len(prompt)} tokens and a candidate of {max(lengths)} exceed the context of {self.context}"
+                f"{len(prompt)} tokens of prompt and {max(lengths)} of a candidate exceed the context of {self.context}"
             )
 
     def _load_model(self) -> None:
@@ -171,9 +172,7 @@ class LlamaSession:
         self.context: int = min(self.settings.context, trained) if trained > 0 else self.settings.context
         self._context = self._api.llama_init_from_model(self._model, self._context_params())
         if not self._context:
-            raise InputError(
-                f"model {self._path}: no context of {self.context} tokens ({last_words()}): set a smaller one"
-            )
+            raise InputError(f"model {self._path} has no room for its context ({last_words()}): give a smaller one")
         self._memory = self._api.llama_get_memory(self._context)
 
     def _context_params(self) -> Any:
@@ -200,7 +199,7 @@ class LlamaSession:
         count = self._api.llama_tokenize(self._vocab, data, len(data), tokens, len(tokens), False, special)
         if count < 0:
             raise RuntimeError(f"llama.cpp cannot tokenize a text of {len(data)} bytes ({count})")
-        return tokens[:count]
+        return list(tokens[:count])
 
     @contextmanager
     def _clean_on_error(self) -> Iterator[None]:
@@ -288,7 +287,7 @@ class LlamaSession:
 
 
 def log_sum_exp(logits: NDArray[np.float32], block: int = 16) -> NDArray[np.float64]:
-    """Logarithm of the sum of exponentials a row, shape ``(n,)``, stable, `block` rows at a time to stay in the cache."""
+    """Logarithm of the sum of exponentials a row, shape ``(n,)``, `block` rows at a time to stay in the cache."""
     parts = []
     for start in range(0, len(logits), block):
         rows = logits[start : start + block]

@@ -1,8 +1,9 @@
 """The published LM-Searcher prompt (arXiv 2509.05657), as pure functions.
 
-``code|score,`` for every past trial, best first, then ``candidate;`` for every candidate, the whole as one system message.
-Scores are min-max normalised over the trials that are shown and rounded to four decimals. Unlike the published program's, a
-code has one character a position, so options from 10 up stay unambiguous, and equal scores divide by nothing.
+``code|score,`` for every past trial, best first, then ``candidate;`` for every candidate, the whole as one system
+message. Scores are min-max normalised over the trials that are shown and rounded to four decimals. Unlike the
+published program's, a code has one character a position, so options from 10 up stay unambiguous, and equal scores
+divide by nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ Message = dict[str, str]
 
 
 def normalised(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """`values`, shape ``(n,)``, mapped to [0, 1] by their minimum and maximum; all `EQUAL_SCORE` where they are equal."""
+    """`values`, shape ``(n,)``, min-max mapped to [0, 1]; all `EQUAL_SCORE` where they are equal."""
     if len(values) == 0:
         return np.zeros(0)
     halves = values / 2  # the difference of two finite numbers may be infinite, that of their halves is not

@@ -1,9 +1,10 @@
 """Does this model run on this machine? Asked in a child process, since the answer may be a crash.
 
-llama.cpp repacks quantized weights for the processor by default, and on some (seen with AMX) the repacked ones crash the
-process in the first decode call. So before a model is first used here, a child scores a few tokens with it; if the child dies,
-another one tries without the repacking (`use_extra_bufts`). The answer is remembered for this file, processor and llama.cpp,
-under ``${XDG_CACHE_HOME:-~/.cache}/ncode-search/``; where that cannot be written, the question is asked again next time.
+llama.cpp repacks quantized weights for the processor by default, and on some (seen with AMX) the repacked ones crash
+the process in the first decode call. So before a model is first used here, a child scores a few tokens with it; if
+the child dies, another one tries without the repacking (`use_extra_bufts`). The answer is remembered for this file,
+processor and llama.cpp, under ``${XDG_CACHE_HOME:-~/.cache}/ncode-search/``; where that cannot be written, the
+question is asked again next time.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class _Outcome:
 
 
 def child_command(path: Path, settings: SessionSettings) -> Sequence[str]:
-    """The command that tries a model. The child finds its modules where this process does, whatever its folder holds."""
+    """The command that tries a model. The child finds modules where this process does, not in its folder."""
     code = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import main; main(sys.argv[1:])"
     numbers = (settings.threads or 0, settings.gpu_layers, int(settings.extra_buffers))
     return [sys.executable, "-c", code, str(path), *map(str, numbers)]
@@ -55,9 +56,9 @@ def child_command(path: Path, settings: SessionSettings) -> Sequence[str]:
 def proven_settings(
     path: Path, digest: str, settings: SessionSettings, *, command: Command = child_command
 ) -> SessionSettings:
-    """`settings` as they work for this model on this machine, from memory or from a test; `digest` is the file's SHA-256.
+    """`settings` as they work for this model on this machine, from memory or from a test.
 
-    Raises `InputError` where the model cannot be used in either way.
+    `digest` is the file's SHA-256. Raises `InputError` where the model cannot be used in either way.
     """
     place = _answer_file(digest, settings)
     known = _recall(place)
@@ -96,9 +97,7 @@ def _try(path: Path, settings: SessionSettings) -> None:
         prompt = session.tokenize_prompt("0123|1.0,3210|0.5," * 10)[: session.context - 8]
         branches = [session.tokenize_after(code, ",")[:8] for code in ("0123", "0213", "3120")]
         if not prompt or not all(branches):
-            raise InputError(
-                f"model {path} has a tokenizer without digits, so it cannot read codes: give another .gguf file"
-            )
+            raise InputError(f"model {path} has a tokenizer without digits: give another .gguf file")
         if not np.isfinite(session.log_likelihoods(prompt, branches)).all():
             raise RuntimeError(f"model {path} answers with numbers that are not finite ({last_words()})")
 

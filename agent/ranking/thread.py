@@ -1,7 +1,7 @@
 """The one thread that a ranker lives in, behind a queue.
 
-A model must not be called from two threads, and a call that stalls must not take the search or the interpreter's exit with it:
-so a daemon thread of our own and not an executor, whose threads are joined at exit.
+A model must not be called from two threads, and a call that stalls must not take the search or the interpreter's exit
+with it: so a daemon thread of our own and not an executor, whose threads are joined at exit.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ class RankerThread:
 
     def __init__(self, ranker: Ranker) -> None:
         self._ranker = ranker
+        self._stop: threading.Event = getattr(ranker, "stop", threading.Event())
         self._calls: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = queue.SimpleQueue()
         self._latest: Future[Any] | None = None
         self._thread = threading.Thread(target=self._serve, name="ranker", daemon=True)
@@ -46,11 +47,23 @@ class RankerThread:
         return self._submit(self._ranker.load)
 
     def score(self, known: Observations, pool: Codes, rng: np.random.Generator) -> Future[Scores]:
-        """Scores of the pool, shape ``(m,)``; the future raises whatever the ranker raises, and on an answer that is none."""
-        return self._submit(lambda: _checked(self._ranker.score(known, pool, rng), len(pool)))
+        """Scores of the pool, shape ``(m,)``; the future raises whatever the ranker raises, and on an answer that is
+        none.
+        """
+
+        def call() -> Scores:
+            self._stop.clear()
+            return _checked(self._ranker.score(known, pool, rng), len(pool))
+
+        return self._submit(call)
+
+    def give_up(self) -> None:
+        """Nobody waits for the call under way any more: let it end soon, where the ranker can."""
+        self._stop.set()
 
     def close(self) -> None:
         """Free the model as soon as the call under way is over; does not wait for it."""
+        self.give_up()
         self._submit(self._ranker.close)
         self._calls.put(None)
 

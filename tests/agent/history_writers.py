@@ -1,4 +1,6 @@
-"""Programs that write to a history from processes of their own: ``python history_writers.py NAME PATH ARGUMENTS...``."""
+"""Programs that write to a history from processes of their own: ``python history_writers.py NAME PATH
+ARGUMENTS...``.
+"""
 
 import os
 import sys

@@ -75,12 +75,28 @@ def test_run_status_best_trials(folder: Path) -> None:
     text = ncode(folder, "trials", "table.db").stdout.splitlines()
     assert len(objects) == len(table) == len(text) - 1 == 12
     for trial, row in zip(objects, table, strict=True):
-        assert (row["code"], float(row["value"]), row["config.op"]) == (trial["code"], trial["value"], trial["config"]["op"])
+        assert (row["code"], float(row["value"]), row["config.op"]) == (
+            trial["code"],
+            trial["value"],
+            trial["config"]["op"],
+        )
         assert float(row["metric.cost"]) == trial["metrics"]["cost"]
 
 
 def test_options_say_other_than_the_file(folder: Path) -> None:
-    options = ["--trials", "4", "--workers", "2", "--history", "other.db", "--seed", "9", "--ranker", "random", "--quiet"]
+    options = [
+        "--trials",
+        "4",
+        "--workers",
+        "2",
+        "--history",
+        "other.db",
+        "--seed",
+        "9",
+        "--ranker",
+        "random",
+        "--quiet",
+    ]
     done = ncode(folder, "run", "search.toml", *options)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("Done: 4 trials completed.")
@@ -102,7 +118,9 @@ def test_a_code_that_the_table_does_not_have_is_a_failed_trial(folder: Path) -> 
 
 def test_a_whole_search_that_fails_exits_with_1(folder: Path) -> None:
     (folder / "mine.py").write_text("def evaluate(config, context):\n    raise OSError('no data')\n")
-    text = TOML.replace('kind = "table"\npath = "scores.csv"\nmetric = "accuracy"', 'kind = "python"\nfunction = "mine:evaluate"')
+    text = TOML.replace(
+        'kind = "table"\npath = "scores.csv"\nmetric = "accuracy"', 'kind = "python"\nfunction = "mine:evaluate"'
+    )
     (folder / "search.toml").write_text(text)
     done = ncode(folder, "run", "search.toml")
     assert done.returncode == 1
@@ -119,7 +137,10 @@ WRONG = {
     "wrong goal": (TOML.replace("seed = 3", 'goal = "up"'), ["[search] goal is 'up'", "'maximize', 'minimize'"]),
     "wrong duration": (TOML.replace("seed = 3", 'timeout = "soon"'), ["[search] timeout is 'soon'", '"10m"']),
     "no history": (TOML.replace('history = "table.db"', ""), ["[search] history is missing"]),
-    "no space": (TOML.replace("[space]", "[space.inner]").split("[space")[0] + '[evaluator]\nkind = "table"\n', ["[space] is missing"]),
+    "no space": (
+        TOML.replace("[space]", "[space.inner]").split("[space")[0] + '[evaluator]\nkind = "table"\n',
+        ["[space] is missing"],
+    ),
     "empty position": (TOML.replace("[8, 16, 32]", "[]"), ["[space] position 'width' has 0 options"]),
     "duplicate option": (TOML.replace("[8, 16, 32]", "[8, 16, 8]"), ["[space] position 'width' has option 8 twice"]),
     "no list": (TOML.replace("[8, 16, 32]", "8"), ["[space] position 'width' needs a list"]),

@@ -18,7 +18,8 @@ from ncode_search.agent.processes import ProcessId
 from ncode_search.agent.states import PREDECESSORS, TrialState
 
 SPACE = {"width": [8, 16], "op": ["conv", None]}
-OBJECTIVE = Objective("maximize", {"kind": "table", "path": "t.csv", "metric": "acc"})
+EVALUATOR = {"kind": "table", "path": "t.csv", "metric": "acc"}
+OBJECTIVE = Objective("maximize", EVALUATOR)
 DECISION = Decision("llama", "/m.gguf", "ab" * 32, 128, 1, 0.25, False, None)
 
 
@@ -101,7 +102,9 @@ def test_two_live_trials_of_one_code_are_impossible(history: History, state: Tri
     with pytest.raises(IllegalTransitionError, match="code1"):
         history.add(2, "code1", "random")
     with pytest.raises(sqlite3.IntegrityError):
-        history.db.execute("INSERT INTO trials (id, code, state, proposed_by, created_at) VALUES (3, 'code1', 'queued', 'x', 0)")
+        history.db.execute(
+            "INSERT INTO trials (id, code, state, proposed_by, created_at) VALUES (3, 'code1', 'queued', 'x', 0)"
+        )
 
 
 def test_a_proposal_and_its_decision_are_one_write(history: History) -> None:
@@ -131,12 +134,16 @@ def digest(path: Path) -> bytes:
 @pytest.mark.parametrize(
     ("space", "objective", "said"),
     [
-        ({"width": [8, 32], "op": ["conv", None]}, OBJECTIVE, "'width' is \\[8, 16\\] in the history and \\[8, 32\\] now"),
+        (
+            {"width": [8, 32], "op": ["conv", None]},
+            OBJECTIVE,
+            "'width' is \\[8, 16\\] in the history and \\[8, 32\\] now",
+        ),
         ({"op": ["conv", None], "width": [8, 16]}, OBJECTIVE, "order"),
         ({"width": [8, 16]}, OBJECTIVE, "'op' is only in the history"),
         ({"width": [8, 16.0], "op": ["conv", None]}, OBJECTIVE, "'width'"),
-        (SPACE, Objective("minimize", OBJECTIVE.evaluator), "'goal'"),
-        (SPACE, Objective("maximize", {**OBJECTIVE.evaluator, "metric": "loss"}), "'evaluator.metric'"),
+        (SPACE, Objective("minimize", EVALUATOR), "'goal'"),
+        (SPACE, Objective("maximize", {**EVALUATOR, "metric": "loss"}), "'evaluator.metric'"),
     ],
 )
 def test_another_search_is_refused_with_what_differs(path: Path, space: dict, objective: Objective, said: str) -> None:
@@ -149,7 +156,9 @@ def test_another_search_is_refused_with_what_differs(path: Path, space: dict, ob
 
 def test_a_newer_schema_is_refused_and_left_alone(path: Path) -> None:
     with History.open(path, SPACE, OBJECTIVE) as history:
-        history.db.execute("INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES ('ncode_search', 'm999_x', '')")
+        history.db.execute(
+            "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES ('ncode_search', 'm999_x', '')"
+        )
     before = digest(path)
     with pytest.raises(HistoryError, match=r"newer ncode-search \(schema m999_x\); upgrade"):
         History.open(path, SPACE, OBJECTIVE)
@@ -193,7 +202,13 @@ def test_reading_does_not_write(path: Path) -> None:
 
 
 def spawn(name: str, path: Path, *arguments: int) -> subprocess.Popen[str]:
-    command = [sys.executable, str(Path(__file__).with_name("history_writers.py")), name, str(path), *map(str, arguments)]
+    command = [
+        sys.executable,
+        str(Path(__file__).with_name("history_writers.py")),
+        name,
+        str(path),
+        *map(str, arguments),
+    ]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 

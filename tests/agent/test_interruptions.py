@@ -1,5 +1,6 @@
 """Searches that are really interrupted: signals, kill -9, a second agent. The witness file shows what was trained."""
 
+import contextlib
 import os
 import random
 import signal
@@ -43,7 +44,9 @@ def start(tmp_path: Path, witness: Path) -> Iterator[Start]:
     (tmp_path / "trial_functions.py").symlink_to(HERE / "trial_functions.py")
     started: list[subprocess.Popen[str]] = []
 
-    def start(function: str = "slow", trials: int = 8, workers: int = 2, ranker: str = "evolution") -> subprocess.Popen[str]:
+    def start(
+        function: str = "slow", trials: int = 8, workers: int = 2, ranker: str = "evolution"
+    ) -> subprocess.Popen[str]:
         file = tmp_path / "search.toml"
         file.write_text(TOML.format(folder=tmp_path, function=function, trials=trials, workers=workers, ranker=ranker))
         command = [sys.executable, "-m", "ncode_search.agent", "run", str(file)]
@@ -57,10 +60,8 @@ def start(tmp_path: Path, witness: Path) -> Iterator[Start]:
         process.wait()
         process.stdout.close()
     for pid in {int(line.split()[2]) for line in witness.read_text().splitlines()}:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> None:
@@ -96,7 +97,9 @@ def test_a_first_signal_lets_running_trials_finish(start: Start, witness: Path, 
     assert states(tmp_path)[TrialState.COMPLETE] == count(witness, "end")
 
 
-def test_a_second_signal_stops_now_and_queues_the_running_trials_again(start: Start, witness: Path, tmp_path: Path) -> None:
+def test_a_second_signal_stops_now_and_queues_the_running_trials_again(
+    start: Start, witness: Path, tmp_path: Path
+) -> None:
     process = start("long", trials=4)
     wait_for(lambda: count(witness, "begin") == 2)
     process.send_signal(signal.SIGINT)
@@ -107,7 +110,7 @@ def test_a_second_signal_stops_now_and_queues_the_running_trials_again(start: St
     assert "start again next time" in output
     assert count(witness, "end") == 0
     assert set(states(tmp_path)) == {TrialState.QUEUED}
-    cut_off = set(line.split()[1] for line in witness.read_text().splitlines())
+    cut_off = {line.split()[1] for line in witness.read_text().splitlines()}
 
     assert start("slow", trials=4).wait(30) == 2, "another evaluator is another objective"
     process = start("long", trials=4)
@@ -145,7 +148,9 @@ def test_kill_9_of_the_agent_loses_no_completed_trial_and_repeats_none(
     assert len(codes) == len(set(codes)) == 14, "a completed training was repeated"
 
 
-def test_a_training_that_outlives_its_agent_is_waited_for_and_not_repeated(start: Start, witness: Path, tmp_path: Path) -> None:
+def test_a_training_that_outlives_its_agent_is_waited_for_and_not_repeated(
+    start: Start, witness: Path, tmp_path: Path
+) -> None:
     process = start("long", trials=3, workers=1)
     wait_for(lambda: count(witness, "begin") == 1)
     process.kill()

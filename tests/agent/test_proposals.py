@@ -99,6 +99,24 @@ def test_a_ranker_that_stalls_is_waited_for_until_the_deadline_only(tmp_path) ->
     assert reasons == [None, "no answer within 0.3 s"] + ["the ranker is still busy with an earlier decision"] * 4
 
 
+def test_a_ranker_that_is_too_late_is_told_to_stop(tmp_path) -> None:
+    class Stoppable(ScriptedRanker):
+        stop = threading.Event()
+
+    def until_stopped(known, pool, rng):
+        if not Stoppable.stop.wait(30):
+            pytest.fail("not told to stop")
+        raise TimeoutError("stopped")
+
+    settings = RankerSettings(startup=0, pool=16, deadline=0.2)
+    with Search(SPACE, history=tmp_path / "x.db", ranker=Stoppable(until_stopped), ranker_settings=settings) as search:
+        for _ in range(3):
+            search.tell(search.ask(), 0.0)
+            time.sleep(0.1)
+    with search.history() as history:
+        assert [row["reason"] for row in history.db["decisions"].rows] == ["no answer within 0.2 s"] * 3
+
+
 def test_a_ranker_that_comes_back_is_used_again(tmp_path) -> None:
     release, calls = threading.Event(), []
 

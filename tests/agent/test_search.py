@@ -10,8 +10,8 @@ from ncode_search import NcodeError, SearchSpace
 from ncode_search.agent.errors import HistoryError, IllegalTransitionError, InputError, SearchFailedError
 from ncode_search.agent.history import Trial
 from ncode_search.agent.loop import Observer
-from ncode_search.agent.settings import RankerSettings
 from ncode_search.agent.search import SpaceExhaustedError
+from ncode_search.agent.settings import RankerSettings
 from ncode_search.agent.states import TrialState
 
 

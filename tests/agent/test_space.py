@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from ncode_search.agent.errors import InputError
 from ncode_search.agent.space import SearchSpace
 
-SPACE = SearchSpace({"op": ["conv3x3", None, True, 1, 1.0, "1"], "width": [64, 0.1], "layers": [[1, 2], {"a": 1, "b": 2}]})
+SPACE = SearchSpace(
+    {"op": ["conv3x3", None, True, 1, 1.0, "1"], "width": [64, 0.1], "layers": [[1, 2], {"a": 1, "b": 2}]}
+)
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -22,7 +24,9 @@ json_values = st.recursive(
 @given(st.data())
 def test_any_json_options_round_trip(data: st.DataObject) -> None:
     names = data.draw(st.lists(st.text(), min_size=1, max_size=6, unique=True))
-    space = SearchSpace({name: data.draw(st.lists(json_values, min_size=1, max_size=9, unique_by=repr)) for name in names})
+    space = SearchSpace(
+        {name: data.draw(st.lists(json_values, min_size=1, max_size=9, unique_by=repr)) for name in names}
+    )
     digits = [data.draw(st.integers(0, len(options) - 1)) for options in space.positions.values()]
     code = np.array(digits, dtype=np.uint8)
     assert np.array_equal(space.encode(space.decode(code)), code)
@@ -58,10 +62,16 @@ def test_wrong_spaces_name_the_position(positions: dict, said: str) -> None:
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        ({"op": "conv9x9", "width": 64, "layers": [1, 2]}, "'op' has no option 'conv9x9'; allowed: \"conv3x3\", null, true"),
+        (
+            {"op": "conv9x9", "width": 64, "layers": [1, 2]},
+            "'op' has no option 'conv9x9'; allowed: \"conv3x3\", null, true",
+        ),
         ({"op": "1", "width": 64.0, "layers": [1, 2]}, "'width' has no option 64.0; allowed: 64, 0.1"),
         ({"op": "1", "width": 64}, "lacks position 'layers'"),
-        ({"op": "1", "width": 64, "layers": [1, 2], "deph": 1}, "unknown position 'deph'; allowed: 'op', 'width', 'layers'"),
+        (
+            {"op": "1", "width": 64, "layers": [1, 2], "deph": 1},
+            "unknown position 'deph'; allowed: 'op', 'width', 'layers'",
+        ),
     ],
 )
 def test_wrong_configurations_name_the_position_and_what_is_allowed(config: dict, said: str) -> None:

@@ -1,6 +1,7 @@
 """Evaluators for the tests of the loop; each behaves as real ones sometimes do.
 
-Every evaluation leaves lines in the file that NCODE_TEST_LOG names, on disk before it goes on: a witness beside the history.
+Every evaluation leaves lines in the file that NCODE_TEST_LOG names, on disk before it goes on: a witness beside the
+history.
 """
 
 import ctypes
@@ -77,7 +78,7 @@ def hostile(config, context):
         print("about to hang")
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-        witness(f"hanging", context)
+        witness("hanging", context)
         time.sleep(60)
     witness("end", context)
     return 0.5

@@ -66,7 +66,13 @@ def test_large_batches_of_every_key_width(sizes: list[int]) -> None:
     rng = np.random.default_rng(1)
     core, seen = _core.CodeSet(space), set[reference.Code]()
     pool = space.random(12_000, 2)
-    for operation, count in [("insert", 9000), ("contains", 3000), ("remove", 9000), ("insert", 9000), ("remove", 9000)]:
+    for operation, count in [
+        ("insert", 9000),
+        ("contains", 3000),
+        ("remove", 9000),
+        ("insert", 9000),
+        ("remove", 9000),
+    ]:
         check(core, seen, operation, pool[rng.integers(0, len(pool), count)])
     check(core, seen, "contains", pool)
     check(core, seen, "remove", pool)

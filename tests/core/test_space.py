@@ -126,7 +126,9 @@ def test_no_index_beyond_2_to_the_128(sizes: list[int]) -> None:
             call()
 
 
-@pytest.mark.parametrize(("index", "error"), [(-1, ValueError), (12, ValueError), (2**200, ValueError), (1.0, TypeError)])
+@pytest.mark.parametrize(
+    ("index", "error"), [(-1, ValueError), (12, ValueError), (2**200, ValueError), (1.0, TypeError)]
+)
 def test_wrong_indices(index: object, error: type[Exception]) -> None:
     with pytest.raises(error, match="index"):
         _core.Space([3, 4]).from_index([index])  # type: ignore[list-item]

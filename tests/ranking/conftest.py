@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ Codes = NDArray[np.uint8]
 
 
 @pytest.fixture(autouse=True, scope="session")
-def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """No test reads or writes the user's memory of self-tests; the session's own saves a child process a test."""
     folder = tmp_path_factory.mktemp("cache")
     patch = pytest.MonkeyPatch()
@@ -51,11 +51,9 @@ def make_known(
 def make_llama(tiny_gguf: Path, request: pytest.FixtureRequest) -> Callable[..., LlamaRanker]:
     """Loaded rankers with the tiny model or `model`, freed after the test."""
 
-    def make(
-        space: SearchSpace | None = None, model: Path = tiny_gguf, context: int = 4096, **others: int
-    ) -> LlamaRanker:
+    def make(model: Path = tiny_gguf, context: int = 4096, **others: int) -> LlamaRanker:
         settings = SessionSettings(threads=1, context=context)
-        ranker = LlamaRanker(space or make_space(), model=str(model), settings=settings, **others)  # type: ignore[arg-type]
+        ranker = LlamaRanker(make_space(), model=str(model), settings=settings, **others)
         request.addfinalizer(ranker.close)
         ranker.load()
         return ranker

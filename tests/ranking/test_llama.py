@@ -16,7 +16,7 @@ from ncode_search.agent.ranking.llama import LlamaRanker
 from ncode_search.agent.ranking.prompt import history_text, pool_text
 
 from .conftest import make_codes, make_known, make_space
-from .tiny_gguf import Shape, TorchLlama, make_weights, write_tiny_gguf
+from .tiny_gguf import CHAT_TEMPLATE, Shape, TorchLlama, make_weights, write_tiny_gguf
 
 MakeLlama = Callable[..., LlamaRanker]
 
@@ -50,7 +50,7 @@ def in_chat(text: str) -> str:
 
 @pytest.mark.parametrize("template", [True, False])
 def test_mean_log_probability_after_the_prompt(make_llama: MakeLlama, tmp_path: Path, template: bool) -> None:
-    model = write_tiny_gguf(tmp_path / "m.gguf", **({} if template else {"template": None}))
+    model = write_tiny_gguf(tmp_path / "m.gguf", template=CHAT_TEMPLATE if template else None)
     ranker = make_llama(model=model)
     known, pool = make_known(7), make_codes(9, seed=3)
     scores = ranker.score(known, pool, np.random.default_rng(5))

@@ -1,4 +1,4 @@
-"""A tiny Llama with random weights and a real byte-level tokenizer, written as GGUF, and the same model again in PyTorch.
+"""A tiny Llama with random weights and a real byte-level tokenizer, as a GGUF file and again in PyTorch.
 
 The PyTorch side shares nothing with llama.cpp but the weights: it is what the ranker's numbers are checked against.
 """
