@@ -190,8 +190,8 @@ class SearchLoop:
         """Leave a trial to the living worker of a former agent, then take over what it left."""
         logger.info("trial %d is still being trained by a worker of the former run; waiting for it", trial.id)
         try:
-            while self._is_orphan_running(trial):
-                await asyncio.sleep(ORPHAN_POLL)  # noqa: ASYNC110 - another process ends it, which no event tells
+            while self._is_orphan_running(trial):  # noqa: ASYNC110 - another process ends it; no event tells
+                await asyncio.sleep(ORPHAN_POLL)
             self._session.interrupted(trial.id, trial.attempt)
             self._observer.finished(self._session.history.trial(trial.id))
         finally:

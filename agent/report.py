@@ -46,6 +46,7 @@ class Progress(Observer):
         self._best: Trial | None = None
         self._began = time.monotonic()
         self._plain = quiet or not console.is_terminal
+        self._is_open = False
 
     @contextmanager
     def shown(self) -> Iterator[None]:
@@ -61,6 +62,7 @@ class Progress(Observer):
     def opened(self, completed: int, best: Trial | None) -> None:
         """See `Observer`."""
         self._completed, self._best = completed, best
+        self._is_open = True
 
     def started(self, trial: int, text: str, worker: int) -> None:
         """See `Observer`."""
@@ -104,7 +106,7 @@ class Progress(Observer):
     def _rate(self) -> str:
         minutes = (time.monotonic() - self._began) / 60
         if not self._completed_here:
-            return "no trial of this run done yet"
+            return "no trial of this run done yet" if self._is_open else "starting the workers and the ranker"
         rate = self._completed_here / minutes
         left = (self._target - self._completed) / rate
         return f"{rate:.1f} trials/min, {_minutes(left)} left"

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ncode_search.agent import agent_lock
 from ncode_search.agent.history import Decision, History, Objective, Trial
-from ncode_search.agent.observations import Codes, ObservationLog, Observations
+from ncode_search.agent.observations import ObservationLog, Observations
 from ncode_search.agent.pool import CandidatePool
 from ncode_search.agent.processes import ProcessId
 from ncode_search.agent.space import Config, SearchSpace

@@ -5,6 +5,7 @@
 
 #include "bytes.hpp"
 #include "integers.hpp"
+#include "vectorize.hpp"
 
 namespace ncode {
 namespace {
@@ -31,7 +32,7 @@ std::uint64_t start_state(std::size_t length) {
 // The chains of a few hundred rows advance together, word by word: the rows do not wait for each other's
 // multiplications.
 template <class Chain>
-void hash_block(Codes codes, std::uint64_t* states) {
+inline void advance_block(Codes codes, std::uint64_t* states) {
     std::fill_n(states, codes.rows, start_state<Chain>(codes.length));
     const std::size_t whole = codes.length / 8 * 8;
     for (std::size_t first = 0; first < whole; first += 8) {
@@ -48,13 +49,16 @@ void hash_block(Codes codes, std::uint64_t* states) {
     }
 }
 
+NCODE_AVX2_TOO void hash_high(Codes codes, std::uint64_t* states) { advance_block<HighChain>(codes, states); }
+NCODE_AVX2_TOO void hash_low(Codes codes, std::uint64_t* states) { advance_block<LowChain>(codes, states); }
+
 constexpr std::size_t block_rows = 256;
 
 }  // namespace
 
 void hash64(Codes codes, std::uint64_t* out) {
     for (std::size_t i = 0; i < codes.rows; i += block_rows) {
-        hash_block<HighChain>(codes.slice(i, std::min(block_rows, codes.rows - i)), out + i);
+        hash_high(codes.slice(i, std::min(block_rows, codes.rows - i)), out + i);
     }
 }
 
@@ -63,8 +67,8 @@ void hash128(Codes codes, std::uint64_t* out) {
     std::array<std::uint64_t, block_rows> low;
     for (std::size_t first = 0; first < codes.rows; first += block_rows) {
         const Codes block = codes.slice(first, std::min(block_rows, codes.rows - first));
-        hash_block<HighChain>(block, high.data());
-        hash_block<LowChain>(block, low.data());
+        hash_high(block, high.data());
+        hash_low(block, low.data());
         for (std::size_t i = 0; i < block.rows; ++i) {
             out[2 * (first + i)] = high[i];
             out[2 * (first + i) + 1] = low[i];

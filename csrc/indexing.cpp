@@ -3,15 +3,18 @@
 #include <algorithm>
 #include <tuple>
 
+#include "vectorize.hpp"
+
 namespace ncode {
 namespace {
+
+constexpr std::uint64_t bytes = 0x00ff00ff00ff00ffU;
+constexpr std::uint64_t shorts = 0x0000ffff0000ffffU;
 
 // The last 8, 4 or 2 of a word's digits are joined pairwise: lanes of 8 bits, then of 16 and 32. No lane overflows, even
 // for digits up to 255 with a radix of 64.
 template <unsigned Digits>
 std::uint64_t uniform_index(std::uint64_t digits, std::uint64_t radix) {
-    constexpr std::uint64_t bytes = 0x00ff00ff00ff00ffU;
-    constexpr std::uint64_t shorts = 0x0000ffff0000ffffU;
     digits >>= 64 - 8 * Digits;
     digits = (digits & bytes) * radix + ((digits >> 8) & bytes);
     const std::uint64_t square = radix * radix;
@@ -20,6 +23,23 @@ std::uint64_t uniform_index(std::uint64_t digits, std::uint64_t radix) {
     }
     if constexpr (Digits > 4) {
         digits = (digits & low_mask(32)) * (square * square) + (digits >> 32);
+    }
+    return digits;
+}
+
+// The same for a radix up to 16, where a pair fits the lane of one of its digits: one multiplication by 1 + radix * 2**k
+// adds each lane's multiple to the next lane, and the sums are taken from every second one. Digits that are no digits of
+// the space give a wrong number, no more.
+template <unsigned Digits>
+std::uint64_t small_uniform_index(std::uint64_t digits, std::uint64_t radix) {
+    digits >>= 64 - 8 * Digits;
+    digits = (digits * ((radix << 8) + 1)) >> 8 & bytes;
+    const std::uint64_t square = radix * radix;
+    if constexpr (Digits > 2) {
+        digits = (digits * ((square << 16) + 1)) >> 16 & shorts;
+    }
+    if constexpr (Digits > 4) {
+        digits = (digits * (((square * square) << 32) + 1)) >> 32;
     }
     return digits;
 }
@@ -79,29 +99,48 @@ WordIndexer::Group WordIndexer::make_group(const std::vector<Digit>& sizes, std:
     return group;
 }
 
+namespace {
+
+using Group = WordIndexer::Group;
+
 // Appends a group's digits to the indices so far; `join` gets the group's digits at the end of a word.
 template <class Join>
-void WordIndexer::append(Codes codes, std::uint64_t* out, const Group& group, Join join) {
+inline void append(Codes codes, std::uint64_t* out, const Group& group, Join join) {
     const auto [first, shift, keep, size] = std::tuple(group.first, group.shift, group.keep, group.size);
     each_word(codes, first, [=](std::size_t i, std::uint64_t word) {
         out[i] = out[i] * size + join((word << shift) & keep);
     });
 }
 
+template <unsigned Digits>
+inline void append_uniform(Codes codes, std::uint64_t* out, const Group& group) {
+    const std::uint64_t radix = group.radix;
+    if (radix <= 16) {
+        append(codes, out, group, [radix](std::uint64_t digits) { return small_uniform_index<Digits>(digits, radix); });
+    } else {
+        append(codes, out, group, [radix](std::uint64_t digits) { return uniform_index<Digits>(digits, radix); });
+    }
+}
+
+NCODE_AVX2_TOO void append_group(Codes codes, std::uint64_t* out, const Group& group) {
+    if (group.radix == 0) {
+        append(codes, out, group, [&](std::uint64_t digits) { return mixed_index(digits, group.sizes); });
+    } else if (group.digits <= 2) {
+        append_uniform<2>(codes, out, group);
+    } else if (group.digits <= 4) {
+        append_uniform<4>(codes, out, group);
+    } else {
+        append_uniform<8>(codes, out, group);
+    }
+}
+
+}  // namespace
+
 // Group by group, so that what is the same for all rows stays in registers.
 void WordIndexer::operator()(Codes codes, std::uint64_t* out) const {
     std::fill_n(out, codes.rows, 0);
     for (const Group& group : groups_) {
-        const std::uint64_t radix = group.radix;
-        if (radix == 0) {
-            append(codes, out, group, [&](std::uint64_t digits) { return mixed_index(digits, group.sizes); });
-        } else if (group.digits <= 2) {
-            append(codes, out, group, [radix](std::uint64_t digits) { return uniform_index<2>(digits, radix); });
-        } else if (group.digits <= 4) {
-            append(codes, out, group, [radix](std::uint64_t digits) { return uniform_index<4>(digits, radix); });
-        } else {
-            append(codes, out, group, [radix](std::uint64_t digits) { return uniform_index<8>(digits, radix); });
-        }
+        append_group(codes, out, group);
     }
 }
 

@@ -24,7 +24,7 @@ public:
     // out: (rows,)
     void operator()(Codes codes, std::uint64_t* out) const;
 
-private:
+    // Up to eight neighbouring positions.
     struct Group {
         std::size_t first;    // of the word that is loaded
         unsigned shift;       // moves a short row to the end of its word
@@ -35,10 +35,8 @@ private:
         std::array<Digit, 8> sizes;
     };
 
+private:
     static Group make_group(const std::vector<Digit>& sizes, std::size_t begin, std::size_t end);
-
-    template <class Join>
-    static void append(Codes codes, std::uint64_t* out, const Group& group, Join join);
 
     std::vector<Group> groups_;
 };

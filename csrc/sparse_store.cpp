@@ -69,7 +69,7 @@ public:
     }
 
 private:
-    static constexpr std::size_t batch = 64;
+    static constexpr std::size_t batch = Packer::max_rows;
 
     static std::vector<Table> make_shards(std::size_t key_bytes) {
         std::vector<Table> shards;

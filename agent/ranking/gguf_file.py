@@ -47,6 +47,10 @@ class GgufHeader:
     """Number of tensors."""
     size: int
     """Bytes that a whole file has at least."""
+    weights: int = 0
+    """Number of weights in all tensors."""
+    quantized: bool = False
+    """Whether a tensor has fewer than 16 bits a weight."""
 
 
 def resolve_model(model: str | None, folder: Path | None = None) -> Path:
@@ -164,12 +168,18 @@ def _walk(reader: _Reader) -> GgufHeader:
         value = _value(reader, reader.number("I"))
         if value is not None:
             metadata[key] = value
-    end = max((_tensor_end(reader) for _ in range(tensors)), default=0)
+    found = [_tensor(reader) for _ in range(tensors)]
     alignment = metadata.get("general.alignment", 32)
     if not isinstance(alignment, int) or alignment < 1:
         raise _DamagedError
     data_start = -(-reader.at // alignment) * alignment
-    return GgufHeader(metadata, tensors, data_start + end if tensors else reader.at)
+    return GgufHeader(
+        metadata,
+        tensors,
+        size=max((data_start + tensor.end for tensor in found), default=reader.at),
+        weights=sum(tensor.weights for tensor in found),
+        quantized=any(_BLOCKS.get(tensor.kind, (0, 0))[0] != 1 for tensor in found),
+    )
 
 
 def _value(reader: _Reader, kind: int) -> Scalar | None:
@@ -198,13 +208,20 @@ def _skip_array(reader: _Reader) -> None:
             raise _DamagedError
 
 
-def _tensor_end(reader: _Reader) -> int:
-    """Bytes from the start of the tensor data to this tensor's end."""
+@dataclass(frozen=True)
+class _Tensor:
+    kind: int
+    weights: int
+    end: int
+    """Bytes from the start of all tensors' data to the end of this one's."""
+
+
+def _tensor(reader: _Reader) -> _Tensor:
     reader.string()
     dimensions = reader.number("I")
     if dimensions > 8:
         raise _DamagedError
-    elements = math.prod(reader.number("Q") for _ in range(dimensions))
+    weights = math.prod(reader.number("Q") for _ in range(dimensions))
     kind, offset = reader.number("I"), reader.number("Q")
-    block, size = _BLOCKS.get(kind, (max(elements, 1), 1))
-    return offset + -(-elements // block) * size
+    block, size = _BLOCKS.get(kind, (max(weights, 1), 1))
+    return _Tensor(kind, weights, offset + -(-weights // block) * size)

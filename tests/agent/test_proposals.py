@@ -70,11 +70,11 @@ def raises(known, pool, rng):
     ("behave", "reason"),
     [
         (raises, "RuntimeError: model on fire"),
-        (lambda known, pool, rng: np.full(len(pool), np.nan), "ValueError: the ranker gave a score that is no finite number"),
-        (lambda known, pool, rng: np.zeros(len(pool) - 1), r"ValueError: the ranker gave scores of shape (15,) for a pool of 16"),
+        (lambda known, pool, rng: np.full(len(pool), np.nan), "ValueError: the ranker gave a score that is no finite"),
+        (lambda known, pool, rng: np.zeros(len(pool) - 1), "ValueError: the ranker gave scores of shape (15,)"),
         (lambda known, pool, rng: "nonsense", "ValueError: could not convert string to float"),
     ],
-)  # fmt: skip
+)
 def test_a_ranker_that_fails_is_replaced_for_that_decision(tmp_path, caplog, behave, reason: str) -> None:
     with caplog.at_level(logging.WARNING):
         rows = decisions_after(tmp_path, behave)

@@ -51,9 +51,9 @@ def make_known(
 def make_llama(tiny_gguf: Path, request: pytest.FixtureRequest) -> Callable[..., LlamaRanker]:
     """Loaded rankers with the tiny model or `model`, freed after the test."""
 
-    def make(model: Path = tiny_gguf, context: int = 4096, **others: int) -> LlamaRanker:
+    def make(model: Path = tiny_gguf, context: int = 4096, history: int = 200, shuffles: int = 1) -> LlamaRanker:
         settings = SessionSettings(threads=1, context=context)
-        ranker = LlamaRanker(make_space(), model=str(model), settings=settings, **others)
+        ranker = LlamaRanker(make_space(), model=str(model), settings=settings, history=history, shuffles=shuffles)
         request.addfinalizer(ranker.close)
         ranker.load()
         return ranker

@@ -126,10 +126,10 @@ def test_weights_of_garbage(tmp_path: Path) -> None:
         proven_settings(path, "digest", SETTINGS)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "7", '{"extra_buffers": 1}', "\xff"])
+@pytest.mark.parametrize("content", ["", "{", "[]", "7", '{"answer": 1}', "\xff"])
 def test_a_damaged_memory_is_asked_again(tiny_gguf: Path, empty_cache: Path, content: str) -> None:
     proven_settings(tiny_gguf, "digest", SETTINGS)
-    (answer,) = (empty_cache / "ncode-search" / "selftest").iterdir()
+    (answer,) = (empty_cache / "ncode-search" / "answers").iterdir()
     answer.write_bytes(content.encode("latin-1"))
     assert remembered("digest", SETTINGS) is None
 
