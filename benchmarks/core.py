@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,17 +67,17 @@ def dedup_rows(codes: Codes) -> Mask:
     return first_mask(len(codes), np.unique(codes, axis=0, return_index=True)[1])
 
 
-def pack(codes: Codes, options: int) -> NDArray[np.int64]:
-    """Horner's rule over the columns: the fastest of several ways to do it in NumPy."""
-    packed = codes[:, 0].astype(np.int64)
+def pack(codes: Codes, options: int, dtype: type[np.signedinteger[Any]] = np.int64) -> NDArray[Any]:
+    """Horner's rule over the columns."""
+    packed = codes[:, 0].astype(dtype)
     for column in range(1, codes.shape[1]):
         packed *= options
         packed += codes[:, column]
     return packed
 
 
-def dedup_packed(codes: Codes, options: int) -> Mask:
-    return first_mask(len(codes), np.unique(pack(codes, options), return_index=True)[1])
+def dedup_packed(codes: Codes, options: int, dtype: type[np.signedinteger[Any]] = np.int64) -> Mask:
+    return first_mask(len(codes), np.unique(pack(codes, options, dtype), return_index=True)[1])
 
 
 def dedup_scatter(codes: Codes, options: int) -> Mask:
@@ -108,6 +109,8 @@ def dedup_ways(space: _core.Space, codes: Codes) -> dict[str, Callable[[], Mask]
     }
     if space.size < 2**63:
         ways["NumPy: packed int64, unique"] = lambda: dedup_packed(codes, options)
+    if space.size < 2**31:
+        ways["NumPy: packed int32, unique"] = lambda: dedup_packed(codes, options, np.int32)
     if space.size < 2**28:
         ways["(NumPy: packed int64, scatter; small spaces only)"] = lambda: dedup_scatter(codes, options)
     return ways
@@ -141,7 +144,7 @@ def bench_dedup(count: int, positions: int, options: int, repeats: int) -> None:
 def bench_fill(count: int, positions: int, options: int, repeats: int) -> None:
     """Functions that write codes, beside plain writing and copying of as many bytes."""
     space = _core.Space([options] * positions)
-    subspace = _core.Subspace([options] * positions, [range(options - 1)] * positions)
+    subspace = _core.Subspace([options] * positions, [range(options)[::-1]] * positions)
     source = space.random(count, 1)
     seen = np.empty_like(source)
     rows = measure(

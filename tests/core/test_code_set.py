@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -160,12 +162,12 @@ def test_codes_written_to_meanwhile_do_no_harm() -> None:
     thread = threading.Thread(target=scribble)
     thread.start()
     core, subspace = _core.CodeSet(space), _core.Subspace([5] * 8, [[0, 1]] * 8)
+    calls: list[Callable[[NDArray[np.uint8]], object]] = [core.insert, core.contains, core.remove]
+    calls += [subspace.contains, subspace.prune, space.to_text, space.to_index, lambda batch: space.mutate(batch, 1)]
     for _ in range(200):
-        for call in (core.insert, core.contains, core.remove, subspace.prune, space.mutate, space.to_text):
-            try:
-                call(codes) if call != space.mutate else space.mutate(codes, 1)
-            except ValueError:
-                continue
+        for call in calls:
+            with contextlib.suppress(ValueError):
+                call(codes)
     stop.set()
     thread.join()
 
