@@ -47,10 +47,6 @@ class GgufHeader:
     """Number of tensors."""
     size: int
     """Bytes that a whole file has at least."""
-    weights: int = 0
-    """Number of weights in all tensors."""
-    quantized: bool = False
-    """Whether a tensor has fewer than 16 bits a weight."""
 
 
 def resolve_model(model: str | None, folder: Path | None = None) -> Path:
@@ -168,7 +164,7 @@ def _walk(reader: _Reader) -> GgufHeader:
         value = _value(reader, reader.number("I"))
         if value is not None:
             metadata[key] = value
-    found = [_tensor(reader) for _ in range(tensors)]
+    ends = [_tensor_end(reader) for _ in range(tensors)]
     alignment = metadata.get("general.alignment", 32)
     if not isinstance(alignment, int) or alignment < 1:
         raise _DamagedError
@@ -176,9 +172,7 @@ def _walk(reader: _Reader) -> GgufHeader:
     return GgufHeader(
         metadata,
         tensors,
-        size=max((data_start + tensor.end for tensor in found), default=reader.at),
-        weights=sum(tensor.weights for tensor in found),
-        quantized=any(_BLOCKS.get(tensor.kind, (0, 0))[0] != 1 for tensor in found),
+        size=max((data_start + end for end in ends), default=reader.at),
     )
 
 
@@ -208,15 +202,8 @@ def _skip_array(reader: _Reader) -> None:
             raise _DamagedError
 
 
-@dataclass(frozen=True)
-class _Tensor:
-    kind: int
-    weights: int
-    end: int
+def _tensor_end(reader: _Reader) -> int:
     """Bytes from the start of all tensors' data to the end of this one's."""
-
-
-def _tensor(reader: _Reader) -> _Tensor:
     reader.string()
     dimensions = reader.number("I")
     if dimensions > 8:
@@ -224,4 +211,4 @@ def _tensor(reader: _Reader) -> _Tensor:
     weights = math.prod(reader.number("Q") for _ in range(dimensions))
     kind, offset = reader.number("I"), reader.number("Q")
     block, size = _BLOCKS.get(kind, (max(weights, 1), 1))
-    return _Tensor(kind, weights, offset + -(-weights // block) * size)
+    return offset + -(-weights // block) * size

@@ -27,7 +27,6 @@ from ncode_search.agent.errors import InputError
 from ncode_search.agent.observations import Observations
 from ncode_search.agent.ranking.base import RankerInfo
 from ncode_search.agent.ranking.chat_template import ChatTemplate, ChatTemplateError
-from ncode_search.agent.ranking.fast_copy import faster_file
 from ncode_search.agent.ranking.gguf_file import check_model, resolve_model, sha256
 from ncode_search.agent.ranking.llama_session import LlamaSession, SessionSettings
 from ncode_search.agent.ranking.prompt import MOST_TRIALS, history_text, largest_fit, pool_text
@@ -78,7 +77,7 @@ class LlamaRanker:
         digest = sha256(path)
         self._settings = proven_settings(path, digest, self._settings)
         self.close()
-        self._session = LlamaSession(faster_file(path, digest, self._settings), self._settings)
+        self._session = LlamaSession(path, self._settings)
         self._template = self._parse_template(path, self._session)
         self._info = replace(self._info, model=str(path), digest=digest)
 
