@@ -33,6 +33,20 @@ types: $(VENV)/.test
 unit: $(VENV)/.test
 	$(BIN)/python -m pytest
 
+sanitize: $(VENV)/.test ## Test the core under the address and undefined-behaviour sanitizers
+	rm -rf build/sanitized
+	$(BIN)/python -m pip install --quiet --no-deps --target build/sanitized -C build-dir=build/sanitize \
+		-C cmake.define.NCODE_SANITIZE=ON -C cmake.define.NCODE_WERROR=ON -C cmake.build-type=RelWithDebInfo \
+		-C install.strip=false .
+	NCODE_CORE=$$(echo build/sanitized/ncode_search/_core*.so) ASAN_OPTIONS=detect_leaks=0 \
+		LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
+		$(BIN)/python -m pytest tests/core --deselect tests/core/test_stub.py
+
+bench: $(VENV)/.test ## Run the benchmarks and print their tables; needs Optuna: .venv/bin/pip install optuna
+	$(BIN)/python benchmarks/core.py
+	$(BIN)/python benchmarks/loop.py
+	$(BIN)/python benchmarks/ranker.py
+
 format: $(VENV)/.test ## Format the Python code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .

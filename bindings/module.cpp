@@ -17,13 +17,7 @@ std::string build_description() {
 #else
     std::string text = "unknown compiler";
 #endif
-#ifndef NDEBUG
-    text += ", assertions";
-#endif
-#ifdef __SANITIZE_ADDRESS__
-    text += ", sanitizers";
-#endif
-    return text;
+    return text + ", " NCODE_BUILD_FLAGS;
 }
 
 }  // namespace

@@ -3,6 +3,8 @@
 This one cross-validates a support vector machine on scikit-learn's digits; a trial takes less than a second.
 """
 
+from typing import Any
+
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.model_selection import StratifiedKFold, cross_val_score
@@ -15,7 +17,7 @@ from ncode_search import Context, Result
 SCALERS = {"minmax": MinMaxScaler, "standard": StandardScaler, "norm": Normalizer}
 
 
-def evaluate(config: dict, context: Context) -> Result:
+def evaluate(config: dict[str, Any], context: Context) -> Result:
     images, labels = load_digits(return_X_y=True)
     model = make_pipeline(
         SCALERS[config["scaler"]](),

@@ -95,20 +95,22 @@ def test_a_kept_prefix_is_not_decoded_again(session: LlamaSession) -> None:
     assert len(calls) == before + 1
 
 
-def test_told_to_stop_it_stops_and_goes_on_later(session: LlamaSession) -> None:
+@pytest.mark.parametrize("call", [3, 7], ids=["in the prompt", "in the branches"])
+def test_told_to_stop_it_stops_and_goes_on_later(session: LlamaSession, call: int) -> None:
     calls: list[None] = []
 
     def check() -> None:
         calls.append(None)
-        if len(calls) == 3:
+        if len(calls) == call:
             raise TimeoutError
 
     prompt = session.tokenize_prompt(PROMPT * 21)
-    expected = session.log_likelihoods(prompt, [[50]])
+    branches = [[at] * 100 for at in range(40, 44)]
+    expected = session.log_likelihoods(prompt, branches)
     session.log_likelihoods([40], [[50]])
     with pytest.raises(TimeoutError):
-        session.log_likelihoods(prompt, [[50]], check)
-    np.testing.assert_array_equal(session.log_likelihoods(prompt, [[50]]), expected)
+        session.log_likelihoods(prompt, branches, check)
+    np.testing.assert_array_equal(session.log_likelihoods(prompt, branches), expected)
 
 
 @pytest.mark.parametrize(
