@@ -35,9 +35,9 @@ unit: $(VENV)/.test
 
 sanitize: $(VENV)/.test ## Test the core under the address and undefined-behaviour sanitizers
 	rm -rf build/sanitized
-	$(BIN)/python -m pip install --quiet --no-deps --target build/sanitized -C build-dir=build/sanitize \
-		-C cmake.define.NCODE_SANITIZE=ON -C cmake.define.NCODE_WERROR=ON -C cmake.build-type=RelWithDebInfo \
-		-C install.strip=false .
+	SKBUILD_BUILD_DIR=build/sanitize SKBUILD_CMAKE_BUILD_TYPE=RelWithDebInfo SKBUILD_INSTALL_STRIP=false \
+		SKBUILD_CMAKE_DEFINE='NCODE_SANITIZE=ON;NCODE_WERROR=ON' \
+		$(BIN)/python -m pip install --quiet --no-deps --target build/sanitized .
 	NCODE_CORE=$$(echo build/sanitized/ncode_search/_core*.so) ASAN_OPTIONS=detect_leaks=0 \
 		LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
 		$(BIN)/python -m pytest tests/core --deselect tests/core/test_stub.py
@@ -61,7 +61,7 @@ $(VENV)/.search: $(CORE) | $(BIN)/python
 
 $(VENV)/.test: $(CORE) | $(BIN)/python
 	@echo "Installing into $(VENV); compiling llama.cpp takes most of the time, 4 to 9 minutes on two cores."
-	$(BIN)/python -m pip install --quiet -c constraints.txt -C cmake.define.NCODE_WERROR=ON -e '.[cnn,smollm2,dev]'
+	SKBUILD_CMAKE_DEFINE=NCODE_WERROR=ON $(BIN)/python -m pip install --quiet -c constraints.txt -e '.[cnn,smollm2,dev]'
 	@touch $@ $(VENV)/.search
 
 $(BIN)/python:

@@ -6,6 +6,8 @@ Nothing heavier than click is imported before a command needs it.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -109,10 +111,13 @@ def doctor() -> None:
         sys.exit(1)
 
 
-def _read(path: Path) -> History:
+@contextmanager
+def _read(path: Path) -> Iterator[History]:
+    from ncode_search.agent.database import translated
     from ncode_search.agent.history import History
 
-    return History.read(path)
+    with translated(path), History.read(path) as history:
+        yield history
 
 
 def _print(text: str) -> None:

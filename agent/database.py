@@ -46,8 +46,7 @@ def open_for_writing(path: Path, meta: Mapping[str, Any]) -> Database:
     if not path.parent.is_dir():
         raise HistoryError(f"{path}: the folder {path.parent} does not exist; make it or choose another history path")
     if exists(path):
-        with readable(path) as db:
-            check_same_search(path, db, meta)
+        _check_existing(path, meta)
     db = connect(path)
     with translated(path):
         db.enable_wal()
@@ -57,6 +56,16 @@ def open_for_writing(path: Path, meta: Mapping[str, Any]) -> Database:
             rows = [(key, json.dumps(value)) for key, value in meta.items()]
             db.conn.executemany("INSERT OR IGNORE INTO meta (key, value) VALUES (?, ?)", rows)
     return db
+
+
+def _check_existing(path: Path, meta: Mapping[str, Any]) -> None:
+    db = connect(path, read_only=True)
+    try:
+        with translated(path):
+            _check_schema(path, db)
+            check_same_search(path, db, meta)
+    finally:
+        db.close()
 
 
 def exists(path: Path) -> bool:
@@ -82,6 +91,8 @@ def readable(path: Path) -> Iterator[Database]:
     try:
         with translated(path):
             _check_schema(path, db)
+            if not db.table_names():
+                raise HistoryError(f"{path}: there is no history in it yet; start the search with `ncode run`")
             yield db
     finally:
         db.close()
@@ -96,6 +107,8 @@ def translated(path: Path) -> Iterator[None]:
         if isinstance(error, sqlite3.IntegrityError):
             raise
         raise HistoryError(f"{path}: the history cannot be used ({error}); {mend(str(error))}") from None
+    except json.JSONDecodeError:
+        raise HistoryError(f"{path}: the history is damaged; {mend('')}") from None
 
 
 def mend(error: str) -> str:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping
 
 from ncode_search.agent.bounded_pool import BoundedPool
-from ncode_search.agent.errors import IllegalTransitionError, SearchFailedError
+from ncode_search.agent.errors import IllegalTransitionError, InputError, SearchFailedError
 from ncode_search.agent.history import Trial
 from ncode_search.agent.proposals import Proposer
 from ncode_search.agent.session import Chosen, Session, is_being_trained
@@ -27,7 +27,9 @@ from ncode_search.agent.workers import Worker, WorkerDied, kill_orphan
 logger = logging.getLogger(__name__)
 
 FIRST_FAILURES = 10
-"""A search whose first so many trials all fail is ended: its evaluator, not its codes, must be wrong."""
+"""A search whose first so many trials all fail with one and the same error is ended: its evaluator must be wrong."""
+RESTART_PAUSES = (1.0, 5.0, 30.0)
+"""Seconds before a worker that could not be replaced is started once more."""
 ORPHAN_POLL = 0.2
 """Seconds between two looks at a trial that a former agent's worker still trains."""
 HEARTBEAT = 5.0
@@ -66,8 +68,7 @@ class SearchLoop:
         self._dispatcher_wakes = asyncio.Event()
         self._proposer_wakes = asyncio.Event()
         self._stopping = False
-        self._failures = 0
-        self._first_error: str | None = None
+        self._failures: list[str] = []
         self.exhausted = False
         """Whether the search ended because every code of the space was tried."""
 
@@ -147,7 +148,7 @@ class SearchLoop:
     async def _attempt(self, chosen: Chosen, slot: int, *, retry: bool) -> bool:
         """One attempt; whether the trial is finished by it."""
         worker, history = self._workers[slot], self._session.history
-        await worker.start()
+        await self._restart(worker)
         attempt = history.start(chosen.trial, worker.identity, worker.device.name)
         self._observer.started(chosen.trial, chosen.text, slot)
         try:
@@ -160,6 +161,16 @@ class SearchLoop:
             self._session.interrupted(chosen.trial, attempt)
             raise
         return self._settle(chosen.trial)
+
+    async def _restart(self, worker: Worker) -> None:
+        """Start the worker if it is not running; a moment without memory or device must not end a search of days."""
+        for pause in RESTART_PAUSES:
+            try:
+                return await worker.start()
+            except (InputError, SearchFailedError) as error:
+                logger.warning("%s; trying again in %g s", error, pause)
+                await asyncio.sleep(pause)
+        return await worker.start()
 
     def _record_death(self, trial: int, attempt: int, error: str, *, retry: bool) -> None:
         history = self._session.history
@@ -177,13 +188,12 @@ class SearchLoop:
         return row.state.is_finished
 
     def _count_failure(self, row: Trial) -> None:
-        self._failures += 1
-        self._first_error = self._first_error or row.error
-        if self._failures >= FIRST_FAILURES and not self._session.completed:
-            reason = (self._first_error or "").strip().splitlines()[-1]
+        self._failures.append((row.error or "no reason").strip().splitlines()[-1])
+        alike = len(set(self._failures)) == 1
+        if alike and len(self._failures) >= FIRST_FAILURES and not self._session.completed:
             raise SearchFailedError(
-                f"the first {self._failures} trials all failed, so the search stops; the first error was: {reason}; "
-                f"`ncode trials {self._session.history.path}` has them all"
+                f"the first {len(self._failures)} trials all failed in the same way, so the search stops: "
+                f"{self._failures[0]}; `ncode trials {self._session.history.path}` has them all"
             )
 
     async def _await_orphan(self, trial: Trial, slot: int) -> None:

@@ -28,8 +28,11 @@ def run_file(path: Path, overrides: Overrides, *, quiet: bool) -> int:
         console.print(f"{path}: {file.space.size:,} codes, history {file.history}", markup=False, highlight=False)
     outcome = _run(file, progress)
     if exists(file.history):
-        with History.read(file.history) as history:
+        # Not read-only: the last one to close the file removes its write-ahead log, if it may write.
+        with History.attach(file.history) as history:
             print(report.summary(history, outcome, file.space))
+    else:
+        print("Stopped before anything was started.")
     return 1 if outcome.interrupted or (outcome.best is None and not outcome.stopped) else 0
 
 

@@ -37,6 +37,7 @@ from ncode_search.agent.processes import ProcessId
 from ncode_search.agent.proposals import Proposer
 from ncode_search.agent.ranking import make_ranker
 from ncode_search.agent.ranking.base import Ranker
+from ncode_search.agent.results import plain
 from ncode_search.agent.session import Session
 from ncode_search.agent.settings import RankerSettings, SearchSettings
 from ncode_search.agent.space import Config, SearchSpace
@@ -110,9 +111,9 @@ class Search:
         self.space = space
         self.path = Path(history)
         self.settings = SearchSettings(**settings)
-        self._folder = Path(folder).absolute()
+        self._model_folder = self._evaluator_folder = Path(folder).absolute()
         if callable(evaluator):
-            evaluator, self._folder = evaluator_table(evaluator)
+            evaluator, self._evaluator_folder = evaluator_table(evaluator)
         self._evaluator = evaluator
         self._observer = observer or Observer()
         self._ranker_settings = ranker_settings or RankerSettings()
@@ -121,6 +122,7 @@ class Search:
             self._ranker_settings = dataclasses.replace(self._ranker_settings, kind=ranker)
         self._session: Session | None = None
         self._proposer: Proposer | None = None
+        self._loop: SearchLoop | None = None
         self._interrupts = 0
 
     # Running with workers
@@ -145,6 +147,13 @@ class Search:
             )
         if self._evaluator is None:
             raise InputError("a search without an evaluator cannot run by itself; give one, or use ask() and tell()")
+        self._interrupts = 0
+        task = asyncio.current_task()
+        assert task is not None
+        with _handling_signals(lambda: self._interrupt(task)):
+            return await self._run()
+
+    async def _run(self) -> Outcome:
         workers = self._make_workers()
         try:
             # An existing history is looked at first, so that a wrong one is refused at once, and a finished one is
@@ -154,37 +163,33 @@ class Search:
             if self._session is None or self._session.completed < self.settings.trials:
                 return await self._run_with(workers)
             return self._outcome()
+        except asyncio.CancelledError:
+            if not self._interrupts:
+                raise
+            return self._outcome(stopped=True, interrupted=self._loop is not None)
         finally:
+            self._loop = None
             # The history last: the last one to close the file folds the write-ahead log into it.
             await asyncio.gather(*(worker.close() for worker in workers))
             self.close()
 
     async def _run_with(self, workers: list[Worker]) -> Outcome:
-        loop: SearchLoop | None = None
-        task = asyncio.current_task()
-        assert task is not None
+        await self._make_ready(workers)
+        session, proposer = self._open(), self._ready_proposer()
+        self._observer.opened(session.completed, session.history.best())
+        session.history.remember("settings", dataclasses.asdict(self.settings))
+        self._loop = SearchLoop(session, proposer, workers, self.settings, self._observer)
+        await self._loop.run()
+        return self._outcome(exhausted=self._loop.exhausted, stopped=self._interrupts > 0)
 
-        def interrupt() -> None:
-            self._interrupts += 1
-            if loop is not None and self._interrupts == 1:
-                logger.warning("stopping: trials under way are finished first; once more to stop at once")
-                loop.stop()
-            else:
-                task.cancel()
-
-        with _handling_signals(interrupt):
-            try:
-                await self._make_ready(workers)
-                session, proposer = self._open(), self._ready_proposer()
-                self._observer.opened(session.completed, session.history.best())
-                session.history.remember("settings", dataclasses.asdict(self.settings))
-                loop = SearchLoop(session, proposer, workers, self.settings, self._observer)
-                await loop.run()
-            except asyncio.CancelledError:
-                if not self._interrupts:
-                    raise
-                return self._outcome(stopped=True, interrupted=loop is not None)
-        return self._outcome(exhausted=loop.exhausted, stopped=self._interrupts > 0)
+    def _interrupt(self, task: asyncio.Task[Any]) -> None:
+        """The first signal stops the loop, or what comes before it; the second cuts it off; more are too many."""
+        self._interrupts += 1
+        if self._interrupts == 1 and self._loop is not None:
+            logger.warning("stopping: trials under way are finished first; once more to stop at once")
+            self._loop.stop()
+        elif self._interrupts <= 2:
+            task.cancel()
 
     async def _make_ready(self, workers: list[Worker]) -> None:
         """Build the evaluator in every worker and load the ranker; all at the same time, for it takes seconds."""
@@ -201,7 +206,7 @@ class Search:
                 history=str(self.path.absolute()),
                 evaluator=dict(self._evaluator),
                 space={name: list(options) for name, options in self.space.positions.items()},
-                folder=str(self._folder),
+                folder=str(self._evaluator_folder),
                 seed=self.settings.seed,
                 device=device.torch_name,
                 threads=device.threads,
@@ -252,7 +257,7 @@ class Search:
         elif not math.isfinite(value):
             raise InputError(f"trial {trial.id} was told {value}, which is no score; tell it an error instead")
         else:
-            session.history.complete(trial.id, trial.attempt, float(value), metrics)
+            session.history.complete(trial.id, trial.attempt, float(value), plain(metrics or {}))
         session.settle(trial.id)
 
     def _decide(self, session: Session) -> None:
@@ -297,7 +302,7 @@ class Search:
         if self._proposer is None:
             settings = self._ranker_settings
             ranker = self._ranker or make_ranker(
-                settings.kind, self.space, model=settings.model, folder=self._folder,
+                settings.kind, self.space, model=settings.model, folder=self._model_folder,
                 history=settings.history, threads=settings.threads, gpu_layers=settings.gpu_layers,
             )  # fmt: skip
             trials = self.settings.trials if self._evaluator is not None else None

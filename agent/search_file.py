@@ -6,6 +6,7 @@ Every error is one line that names the file, the table and key, what is wrong an
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -146,9 +147,14 @@ def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _evaluator(table: Mapping[str, Any]) -> Mapping[str, Any]:
     kind = table.get("kind")
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         wrong = f'kind = "{kind}" is unknown' if "kind" in table else "kind is missing"
         raise InputError(f"[evaluator] {wrong}; {suggest(str(kind), KINDS)}")
+    for key, value in table.items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError):
+            raise InputError(f"[evaluator] {key} = {value} cannot be kept; give text or a finite number") from None
     return table
 
 

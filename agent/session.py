@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncode_search.agent import agent_lock
+from ncode_search.agent.database import translated
 from ncode_search.agent.history import Decision, History, Objective, Trial
 from ncode_search.agent.observations import ObservationLog, Observations
 from ncode_search.agent.pool import CandidatePool
@@ -52,9 +53,10 @@ class Session:
         self._last: Chosen | None = None
         self._renewed = time.monotonic()
         try:
-            agent_lock.claim(self.history)
-            self._load_finished()
-            self._take_over()
+            with translated(path):
+                agent_lock.claim(self.history)
+                self._load_finished()
+                self._take_over()
         except BaseException:
             self.history.close()
             raise

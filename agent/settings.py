@@ -15,6 +15,9 @@ GOALS = ("maximize", "minimize")
 STARTUP = 10
 """Uniform trials before the ranker is asked, unless set otherwise."""
 
+LONGEST = 3650 * 86400.0
+"""Seconds; the system's timers end somewhere beyond."""
+
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -97,8 +100,9 @@ def parse_duration(name: str, value: str | float) -> float:
     """Seconds from a number of them or from text such as ``"10m"``. Raises `InputError` for anything else."""
     if isinstance(value, str) and (match := re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhd]?)\s*", value)):
         value = float(match[1]) * _UNITS[match[2] or "s"]
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
-        raise InputError(f'{name} is {value!r}; allowed: seconds above 0, or text such as "90s", "10m", "2h", "1d"')
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= LONGEST:
+        allowed = 'seconds above 0, or text such as "90s", "10m", "2h", "1d"; at most 3650 days'
+        raise InputError(f"{name} is {value!r}; allowed: {allowed}")
     return float(value)
 
 

@@ -8,25 +8,31 @@ writes the result, and leaves.
 
 from __future__ import annotations
 
+import contextlib
 import json
-import math
 import os
 import signal
+import sqlite3
 import sys
 import threading
+import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
 from ncode_search.agent.errors import IllegalTransitionError
 from ncode_search.agent.history import LEASE, History
-from ncode_search.evaluators.base import Context, Evaluator, EvaluatorError, Pruned, Result
+from ncode_search.agent.results import checked, plain
+from ncode_search.evaluators.base import Context, Evaluator, EvaluatorError, Pruned
 from ncode_search.evaluators.registry import build
 
 GRACE = 10.0
 """Seconds past the deadline after which the operating system ends a worker that no agent has ended."""
+
+NICENESS = 10
+"""How far training stands back behind the ranker and everything else on the machine."""
 
 _ERROR_LIMIT = 20_000
 
@@ -73,11 +79,9 @@ class Channel:
 
     def send(self, **message: Any) -> None:
         """Tell the agent, if there is one."""
-        try:
+        with contextlib.suppress(BrokenPipeError):
             self._output.write(json.dumps(message) + "\n")
             self._output.flush()
-        except BrokenPipeError:
-            pass
 
 
 class Lease(threading.Thread):
@@ -94,7 +98,8 @@ class Lease(threading.Thread):
         with History.attach(self._path) as history:
             while not self._ended.wait(LEASE / 3):
                 if (attempt := self.attempt) is not None:
-                    history.renew(*attempt)
+                    with contextlib.suppress(sqlite3.OperationalError):
+                        history.renew(*attempt)
 
 
 class Worker:
@@ -123,22 +128,25 @@ class Worker:
 
     def _record(self, task: Task) -> str:
         try:
-            result = _to_result(self._evaluator(task.config, self._context(task)))
+            result = checked(self._evaluator(task.config, self._context(task)))
         except Pruned as reason:
-            self._history.prune(task.trial, task.attempt, str(reason) or None)
+            text = str(reason) or None
+            _insist(lambda: self._history.prune(task.trial, task.attempt, text))
             return "pruned"
-        except Exception:
+        except (Exception, SystemExit, KeyboardInterrupt):
             error = traceback.format_exc()[-_ERROR_LIMIT:]
             move = self._history.requeue if task.retry else self._history.fail
-            move(task.trial, task.attempt, error)
+            _insist(lambda: move(task.trial, task.attempt, error))
             return "retry" if task.retry else "failed"
-        self._history.complete(task.trial, task.attempt, result.value, dict(result.metrics))
+        _insist(lambda: self._history.complete(task.trial, task.attempt, result.value, result.metrics))
         return "complete"
 
     def _context(self, task: Task) -> Context:
         def report(step: int, **metrics: float) -> None:
-            numbers = {name: float(value) for name, value in metrics.items()}
-            self._history.report(task.trial, task.attempt, step, numbers)
+            numbers = plain(metrics)
+            # An epoch's numbers are worth less than the training: where they cannot be written, it goes on.
+            with contextlib.suppress(sqlite3.OperationalError):
+                self._history.report(task.trial, task.attempt, step, numbers)
             self._channel.send(trial=task.trial, step=step, metrics=numbers)
 
         setup = self._setup
@@ -149,6 +157,8 @@ class Worker:
 
 def main() -> None:
     """Serve the agent at the other end of standard input until it is gone."""
+    # The ranker's decisions are what free workers wait for, and the machine's owner comes first as well.
+    os.nice(NICENESS)
     channel = Channel()
     lines = iter(channel)
     setup = Setup(**next(lines))
@@ -165,22 +175,17 @@ def main() -> None:
         worker.run(Task(**line))
 
 
-def _to_result(answer: Any) -> Result:
-    result = answer if isinstance(answer, Result) else Result(answer)
-    value = _number(result.value, "")
-    if not math.isfinite(value):
-        raise ValueError(f"the evaluator returned {value}, which is no score")
-    metrics = {name: _number(metric, f" as {name}") for name, metric in result.metrics.items()}
-    # JSON has no infinity; a metric beside the score may well be infinite.
-    return Result(float(value), {name: number for name, number in metrics.items() if math.isfinite(number)})
-
-
-def _number(value: Any, where: str) -> float | int:
-    """A plain number of Python's, also from one of NumPy's or torch's."""
-    number = value.item() if hasattr(value, "item") else value
-    if isinstance(number, (int, float)):
-        return number
-    raise TypeError(f"the evaluator returned {value!r}{where}, which is no number")
+def _insist(write: Callable[[], None]) -> None:
+    """Write a result even if the file is locked or the disk is full for minutes: a training must not be lost to
+    that.
+    """
+    for pause in (1, 5, 15, 30, 60, 60, 60, 60):
+        try:
+            return write()
+        except sqlite3.OperationalError as error:
+            print(f"the history cannot be written ({error}); trying again in {pause} s", flush=True)
+            time.sleep(pause)
+    return write()
 
 
 def _set_alarm(timeout: float | None) -> None:

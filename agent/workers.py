@@ -28,6 +28,13 @@ from ncode_search.agent.worker import Setup, Task
 OUTPUT_TAIL = 4000
 """Bytes of a crashed worker's output that are kept in the trial's error."""
 
+START_LIMIT = 600.0
+"""Seconds that a process may take to import and build its evaluator."""
+EXIT_LIMIT = 2.0
+"""Seconds that a process which has closed its pipe may take to exit by itself and say with which code."""
+EXIT_POLL = 0.5
+"""Seconds between two looks at whether a process that says nothing still lives."""
+
 _SAFE_PATH = ["-P"] if sys.version_info >= (3, 11) else []
 """Keeps the current folder out of the worker's imports: a `random.py` there must not shadow the library's."""
 
@@ -65,7 +72,10 @@ class Worker:
         self._identity = ProcessId(socket.gethostname(), self._process.pid, process_start(self._process.pid))
         self._send(vars(self._setup))
         try:
-            answer = await self._receive()
+            answer = await within(START_LIMIT, self._receive())
+        except asyncio.TimeoutError:
+            await self.kill()
+            raise SearchFailedError(f"a worker process did not start within {START_LIMIT:g} s") from None
         except WorkerDied as error:
             raise SearchFailedError(f"a worker process cannot start: {' '.join(str(error).split())}") from None
         if "refused" in answer:
@@ -85,7 +95,7 @@ class Worker:
         except asyncio.TimeoutError:
             await self.kill()
             raise WorkerDied(
-                f"killed: not done within the timeout of {self._setup.timeout:g} s{self._tail()}"
+                self._tail() + f"killed: not done within the timeout of {self._setup.timeout:g} s"
             ) from None
 
     async def kill(self) -> None:
@@ -93,7 +103,7 @@ class Worker:
         if self._process is None:
             return
         kill_group(self._process.pid)
-        await self._process.wait()
+        await self._exit_code()
 
     async def close(self) -> None:
         """Kill the process and let go of its output."""
@@ -127,13 +137,35 @@ class Worker:
     async def _receive(self) -> dict[str, Any]:
         assert self._process is not None
         assert self._process.stdout is not None
-        line = await self._process.stdout.readline()
+        line = await self._read_line(self._process.stdout)
         if not line.endswith(b"\n"):
-            # Its children may live on and hold the device.
+            with contextlib.suppress(asyncio.TimeoutError):
+                await within(EXIT_LIMIT, self._exit_code())
+            # What it started may live on and hold the device.
             kill_group(self._process.pid)
-            code = await self._process.wait()
-            raise WorkerDied(_describe_exit(code) + self._tail())
+            raise WorkerDied(self._tail() + _describe_exit(await self._exit_code()))
         return dict(json.loads(line))
+
+    async def _read_line(self, stream: asyncio.StreamReader) -> bytes:
+        """A line; less than one where the process is gone, even if a child of it still holds the pipe open."""
+        assert self._process is not None
+        reading = asyncio.ensure_future(stream.readline())
+        try:
+            while not reading.done():
+                gone = self._process.returncode is not None
+                await asyncio.wait([reading], timeout=EXIT_POLL)
+                if gone and not reading.done():
+                    return b""
+            return reading.result()
+        finally:
+            reading.cancel()
+
+    async def _exit_code(self) -> int:
+        # Not `wait`, which waits on some versions of Python until every child has closed the pipes, too.
+        assert self._process is not None
+        while self._process.returncode is None:  # noqa: ASYNC110 - see above
+            await asyncio.sleep(0.005)
+        return self._process.returncode
 
     def _forget_output(self) -> None:
         self._output.truncate(0)
@@ -143,7 +175,7 @@ class Worker:
         size = os.fstat(self._output.fileno()).st_size
         tail = os.pread(self._output.fileno(), OUTPUT_TAIL, max(0, size - OUTPUT_TAIL))
         text = tail.decode("utf-8", errors="replace").replace("\x00", "").strip()
-        return f"\n{text}" if text else ""
+        return f"{text}\n" if text else ""
 
 
 def kill_group(pid: int) -> None:

@@ -147,6 +147,8 @@ WRONG = {
     "a date": (TOML.replace("[8, 16, 32]", "[2026-01-01]"), ["[space] position 'width'", "no JSON value"]),
     "no evaluator": (TOML.replace('kind = "table"', ""), ["[evaluator] kind is missing"]),
     "unknown evaluator": (TOML.replace('"table"', '"tabel"'), ["[evaluator] kind", "tabel", 'did you mean "table"']),
+    "evaluator is a list": (TOML.replace('"table"', '["table"]'), ["[evaluator] kind"]),
+    "evaluator with a date": (TOML + "[evaluator.x]\n", ["[evaluator] x"]),
     "unknown evaluator key": (TOML.replace("metric =", "metrics ="), ["[evaluator] metrics", '"metric"']),
     "unknown metric": (TOML.replace('"accuracy"', '"acuracy"'), ["[evaluator] metric", "acuracy", "accuracy, cost"]),
     "missing table": (TOML.replace("scores.csv", "score.csv"), ["[evaluator] path", "score.csv"]),
@@ -205,6 +207,16 @@ def test_a_corrupt_history_is_one_line(folder: Path) -> None:
     for arguments in (["run", "search.toml"], ["status", "table.db"], ["trials", "table.db"], ["best", "table.db"]):
         assert_refused(ncode(folder, *arguments), ["table.db"])
     assert (folder / "table.db").read_bytes() == content
+
+
+def test_a_history_that_is_damaged_inside_is_one_line(folder: Path) -> None:
+    assert ncode(folder, "run", "search.toml").returncode == 0
+    assert not list(folder.glob("table.db-*")), "nothing is left beside a closed history"
+    content = bytearray((folder / "table.db").read_bytes())
+    content[8192:] = b"\xff" * (len(content) - 8192)
+    (folder / "table.db").write_bytes(content)
+    for arguments in (["run", "search.toml"], ["status", "table.db"], ["trials", "table.db"], ["best", "table.db"]):
+        assert_refused(ncode(folder, *arguments), ["table.db"])
 
 
 def test_best_of_a_search_without_a_completed_trial_says_so(folder: Path) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ncode_search import NcodeError, SearchSpace
@@ -89,7 +90,7 @@ def test_evaluators_get_the_seed(make_search) -> None:
 
 # Trials that go wrong
 
-FATES = ["raise", "exit", "segfault", "nan", "text", "hang", "prune", "once", "fine"]
+FATES = ["raise", "exit", "fork", "sysexit", "segfault", "nan", "text", "hang", "prune", "once", "fine"]
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +112,7 @@ def hostile(tmp_path_factory, request):
             timeout=1.5,
         )
         outcome = search.run()
-    trials = {FATES[int(trial.code)]: trial for trial in trials_of(search)}
+    trials = {search.space.decode(trial.code)["a"]: trial for trial in trials_of(search)}
     return outcome, trials, (folder / "witness.log").read_text()
 
 
@@ -125,6 +126,8 @@ def test_no_trial_ends_the_search(hostile) -> None:
     [
         ("raise", "RuntimeError: no such layer"),
         ("exit", "the worker process exited with code 3"),
+        ("fork", "the worker process exited with code 4"),
+        ("sysexit", "SystemExit: no more"),
         ("segfault", "the worker process died of SIGSEGV"),
         ("nan", "ValueError: the evaluator returned nan, which is no score"),
         ("text", "TypeError: the evaluator returned '0.5', which is no number"),
@@ -140,6 +143,7 @@ def test_a_trial_that_fails_is_tried_again_and_then_failed_with_its_reason(hosti
 def test_a_traceback_and_the_end_of_the_output_are_kept(hostile) -> None:
     assert "Traceback" in hostile[1]["raise"].error
     assert "about to hang" in hostile[1]["hang"].error
+    assert hostile[1]["hang"].error.splitlines()[-1].startswith("killed"), "the cause stands last, where it is shown"
 
 
 def test_a_second_attempt_can_succeed(hostile) -> None:
@@ -160,9 +164,32 @@ def test_a_worker_is_used_for_many_trials_and_replaced_after_a_crash(hostile, ma
 
 def test_a_search_whose_trials_all_fail_stops_and_says_why(make_search) -> None:
     search = make_search("always_fails", trials=30, workers=2)
-    with pytest.raises(SearchFailedError, match="ValueError: the data set is missing"):
+    with pytest.raises(SearchFailedError, match="all failed in the same way.*ValueError: the data set is missing"):
         search.run()
     assert 10 <= len(trials_of(search)) <= 14
+
+
+def test_a_worker_that_cannot_be_replaced_at_once_is_tried_again(make_search, tmp_path, monkeypatch) -> None:
+    module = tmp_path / "fragile.py"
+    module.write_text(
+        "import os, pathlib\n"
+        "broken = pathlib.Path(__file__).with_name('broken')\n"
+        "if broken.exists():\n"
+        "    broken.unlink()\n"
+        "    os._exit(5)\n"
+        "def evaluate(config, context):\n"
+        "    if context.trial == 2 and not broken.with_name('done').exists():\n"
+        "        broken.with_name('done').touch()\n"
+        "        broken.touch()\n"
+        "        os._exit(6)\n"
+        "    return 0.5\n"
+    )
+    monkeypatch.setattr("ncode_search.agent.loop.RESTART_PAUSES", (0.05,))
+    search = make_search(trials=4)
+    search._evaluator = {"kind": "python", "function": "fragile:evaluate"}
+    search._evaluator_folder = tmp_path
+    assert search.run().completed == 4
+    assert not (tmp_path / "broken").exists()
 
 
 # Wrong input
@@ -174,6 +201,7 @@ def test_a_search_whose_trials_all_fail_stops_and_says_why(make_search) -> None:
         ("no_such_function", {}, "has no no_such_function"),
         ("score", {"trials": 0}, "trials is 0; allowed: whole numbers from 1"),
         ("score", {"goal": "max"}, "goal is 'max'; allowed: 'maximize', 'minimize'"),
+        ("score", {"timeout": 1e18}, "timeout is 1e"),
         ("score", {"timeout": "10 parsecs"}, "timeout is '10 parsecs'"),
         ("score", {"ranker": "oracle"}, "oracle"),
         (None, {}, "without an evaluator"),
@@ -236,11 +264,16 @@ def test_ask_and_tell_is_a_search_without_workers(make_search) -> None:
             search.tell(trial, sum(trial.config.values()), metrics={"cost": 1.0})
         failed = search.ask()
         search.tell(failed, error="out of memory")
+        search.tell(search.ask(), np.float32(0.5), metrics={"a": np.float32(2), "b": float("inf")})
     trials = trials_of(search)
-    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 15 + [TrialState.FAILED]
-    assert trials[-1].error == "out of memory"
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 15 + [
+        TrialState.FAILED,
+        TrialState.COMPLETE,
+    ]
+    assert trials[-2].error == "out of memory"
+    assert trials[-1].metrics == {"a": 2.0}
     assert trials[0].metrics == {"cost": 1.0}
-    assert len({trial.code for trial in trials}) == 16
+    assert len({trial.code for trial in trials}) == 17
 
 
 def test_several_trials_can_be_asked_for_before_one_is_told(make_search) -> None:

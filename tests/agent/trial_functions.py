@@ -64,6 +64,12 @@ def hostile(config, context):
         raise RuntimeError("no such layer")
     if fate == "exit":
         os._exit(3)
+    if fate == "fork" and os.fork() == 0:
+        time.sleep(30)
+    if fate == "fork":
+        os._exit(4)
+    if fate == "sysexit":
+        sys.exit("no more")
     if fate == "segfault":
         ctypes.string_at(0)
     if fate == "nan":

@@ -81,6 +81,19 @@ def test_large_batches_of_every_key_width(sizes: list[int]) -> None:
     assert len(core) == 0
 
 
+@given(any_sizes, st.integers(0, 2**32))
+def test_every_single_digit_counts(sizes: list[int], seed: int) -> None:
+    """A key that lost bits, at the edge of a word for example, would take two of these for the same code."""
+    space = _core.Space(sizes)
+    code = space.random(1, seed)
+    around = np.concatenate([code, space.neighbours(code[0])])
+    core = _core.CodeSet(space)
+    assert core.insert(around).all()
+    assert len(core) == len(around)
+    assert core.remove(around[1:]).all()
+    assert core.contains(around).tolist() == [True] + [False] * (len(around) - 1)
+
+
 def test_becoming_dense_keeps_every_code() -> None:
     space = _core.Space([5] * 8)
     core = _core.CodeSet(space)

@@ -1,0 +1,35 @@
+"""What evaluations answer, as plain numbers that SQLite and JSON can hold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from ncode_search.evaluators.base import Result
+
+
+def checked(answer: Any) -> Result:
+    """A result with plain numbers. Raises `TypeError` or `ValueError` where the score is no finite number."""
+    result = answer if isinstance(answer, Result) else Result(answer)
+    value = _number(result.value, "")
+    if not math.isfinite(value):
+        raise ValueError(f"the evaluator returned {value}, which is no score")
+    return Result(float(value), plain(result.metrics))
+
+
+def plain(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """The finite ones among the metrics: JSON has no infinity, and a metric beside a score may well be infinite.
+
+    Raises `TypeError` for one that is no number.
+    """
+    numbers = {name: _number(metric, f" as {name}") for name, metric in metrics.items()}
+    return {name: number for name, number in numbers.items() if math.isfinite(number)}
+
+
+def _number(value: Any, where: str) -> float | int:
+    """A plain number of Python's, also from one of NumPy's or torch's."""
+    number = value.item() if hasattr(value, "item") else value
+    if isinstance(number, (int, float)):
+        return number
+    raise TypeError(f"the evaluator returned {value!r}{where}, which is no number")
