@@ -7,6 +7,7 @@ search's.
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -123,13 +124,11 @@ def mend(error: str) -> str:
 
 
 @contextmanager
-def immediate(db: Database, *, durable: bool = False) -> Iterator[None]:
+def immediate(db: Database) -> Iterator[None]:
     """A write transaction that owns the write lock from its start, so that what it reads cannot change under it.
 
-    In WAL mode a commit survives a crash of the process in any case; `durable` makes it survive a power cut as well.
+    In WAL mode its commit survives the death of the process; for a power cut see `sync`.
     """
-    if durable:
-        db.conn.execute("PRAGMA synchronous = FULL")
     db.conn.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -137,9 +136,20 @@ def immediate(db: Database, *, durable: bool = False) -> Iterator[None]:
     except BaseException:
         db.rollback()
         raise
+
+
+def sync(path: Path) -> None:
+    """Put on disk what was committed to the history so far, so that it survives a power cut.
+
+    The write-ahead log is synchronised here and not by ``PRAGMA synchronous = FULL``, because SQLite would do it inside
+    the write lock, where every other writer waits for the disk. If the log was folded into the file meanwhile, that has
+    synchronised both.
+    """
+    descriptor = os.open(f"{path}-wal", os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
     finally:
-        if durable:
-            db.conn.execute("PRAGMA synchronous = NORMAL")
+        os.close(descriptor)
 
 
 def get_meta(db: Database) -> dict[str, Any]:

@@ -216,8 +216,9 @@ class History:
             )  # fmt: skip
 
     def _finish(self, trial: int, attempt: int, state: TrialState, **columns: Any) -> None:
-        with database.immediate(self._db, durable=True):
+        with database.immediate(self._db):
             self._move(trial, attempt, state, finished_at=time.time(), lease_until=None, **columns)
+        database.sync(self.path)
 
     def _move(self, trial: int, at_attempt: int, to: TrialState, **columns: Any) -> None:
         """The one guard of the state machine; call it inside a transaction."""

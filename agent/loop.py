@@ -8,7 +8,6 @@ sleep until something changes. Workers record their results themselves; the loop
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Mapping
@@ -20,7 +19,6 @@ from ncode_search.agent.proposals import Proposer
 from ncode_search.agent.session import Chosen, Session, is_being_trained
 from ncode_search.agent.settings import SearchSettings
 from ncode_search.agent.states import TrialState
-from ncode_search.agent.waiting import within
 from ncode_search.agent.worker import Task
 from ncode_search.agent.workers import Worker, WorkerDied, kill_orphan
 
@@ -81,16 +79,19 @@ class SearchLoop:
         """Until the search is done or stopped. Raises `SearchFailedError` where it cannot go on."""
         proposing = asyncio.create_task(self._propose_ahead())
         proposing.add_done_callback(lambda _: self._wake())
+        beating = asyncio.create_task(self._beat())
         try:
             while not self._is_done():
                 self._pool.check()
                 if proposing.done():
                     proposing.result()
                 self._dispatch()
-                await self._sleep(self._dispatcher_wakes)
+                await self._dispatcher_wakes.wait()
+                self._dispatcher_wakes.clear()
         finally:
             proposing.cancel()
-            await asyncio.gather(proposing, return_exceptions=True)
+            beating.cancel()
+            await asyncio.gather(proposing, beating, return_exceptions=True)
             await self._pool.cancel()
         self._pool.check()
 
@@ -103,7 +104,8 @@ class SearchLoop:
                 self._wake()
                 return
             if not self._needs_proposal():
-                await self._sleep(self._proposer_wakes)
+                await self._proposer_wakes.wait()
+                self._proposer_wakes.clear()
 
     def _needs_proposal(self) -> bool:
         session = self._session
@@ -224,12 +226,12 @@ class SearchLoop:
         enough = self._session.completed >= self._settings.trials
         return self._stopping or enough or (self.exhausted and not self._session.queue)
 
-    async def _sleep(self, change: asyncio.Event) -> None:
-        """Until something changes; also now and then, to show that the agent lives."""
-        with contextlib.suppress(asyncio.TimeoutError):
-            await within(HEARTBEAT, change.wait())
-        change.clear()
-        self._session.renew()
+    async def _beat(self) -> None:
+        """Show now and then that the agent lives."""
+        while True:
+            await asyncio.sleep(HEARTBEAT)
+            self._session.renew()
+            self._wake()
 
     def _wake(self) -> None:
         self._dispatcher_wakes.set()

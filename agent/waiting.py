@@ -17,6 +17,8 @@ async def within(seconds: float | None, coroutine: Coroutine[Any, Any, T]) -> T:
     """The coroutine's result. Raises `asyncio.TimeoutError` where it takes longer, and cancels it then; None: no
     limit.
     """
+    if seconds is None:
+        return await coroutine
     task = asyncio.ensure_future(coroutine)
     try:
         await asyncio.wait([task], timeout=seconds)

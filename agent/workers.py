@@ -33,7 +33,7 @@ START_LIMIT = 600.0
 EXIT_LIMIT = 2.0
 """Seconds that a process which has closed its pipe may take to exit by itself and say with which code."""
 EXIT_POLL = 0.5
-"""Seconds between two looks at whether a process that says nothing still lives."""
+"""Seconds between two looks at whether a process still lives."""
 
 _SAFE_PATH = ["-P"] if sys.version_info >= (3, 11) else []
 """Keeps the current folder out of the worker's imports: a `random.py` there must not shadow the library's."""
@@ -53,6 +53,7 @@ class Worker:
         self.device = device
         self._setup = setup
         self._process: asyncio.subprocess.Process | None = None
+        self._watcher: asyncio.Task[None] | None = None
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
         self._identity: ProcessId | None = None
 
@@ -69,6 +70,7 @@ class Worker:
         if self._process is not None and self._process.returncode is None:
             return
         self._process = await self._spawn()
+        self._watcher = asyncio.create_task(self._close_pipe_at_exit(self._process))
         self._identity = ProcessId(socket.gethostname(), self._process.pid, process_start(self._process.pid))
         self._send(vars(self._setup))
         try:
@@ -108,6 +110,8 @@ class Worker:
     async def close(self) -> None:
         """Kill the process and let go of its output."""
         await self.kill()
+        if self._watcher is not None:
+            self._watcher.cancel()
         self._output.close()
 
     async def _spawn(self) -> asyncio.subprocess.Process:
@@ -137,7 +141,7 @@ class Worker:
     async def _receive(self) -> dict[str, Any]:
         assert self._process is not None
         assert self._process.stdout is not None
-        line = await self._read_line(self._process.stdout)
+        line = await self._process.stdout.readline()
         if not line.endswith(b"\n"):
             with contextlib.suppress(asyncio.TimeoutError):
                 await within(EXIT_LIMIT, self._exit_code())
@@ -146,19 +150,13 @@ class Worker:
             raise WorkerDied(self._tail() + _describe_exit(await self._exit_code()))
         return dict(json.loads(line))
 
-    async def _read_line(self, stream: asyncio.StreamReader) -> bytes:
-        """A line; less than one where the process is gone, even if a child of it still holds the pipe open."""
-        assert self._process is not None
-        reading = asyncio.ensure_future(stream.readline())
-        try:
-            while not reading.done():
-                gone = self._process.returncode is not None
-                await asyncio.wait([reading], timeout=EXIT_POLL)
-                if gone and not reading.done():
-                    return b""
-            return reading.result()
-        finally:
-            reading.cancel()
+    async def _close_pipe_at_exit(self, process: asyncio.subprocess.Process) -> None:
+        """A child of a dead worker may hold its pipe open for ever: end the stream when the process itself is gone."""
+        while process.returncode is None:  # noqa: ASYNC110 - see `_exit_code`
+            await asyncio.sleep(EXIT_POLL)
+        await asyncio.sleep(EXIT_POLL)  # what it wrote last is still on its way
+        if process.stdout is not None and not process.stdout.at_eof():
+            process.stdout.feed_eof()
 
     async def _exit_code(self) -> int:
         # Not `wait`, which waits on some versions of Python until every child has closed the pipes, too.
