@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -252,6 +253,15 @@ class History:
         )
 
     # Reading
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Several reads of one and the same moment."""
+        self._db.conn.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._db.conn.execute("COMMIT")
 
     def trial(self, trial: int) -> Trial:
         """One trial. Raises `IllegalTransitionError` where there is none of this number."""

@@ -55,8 +55,7 @@ class Session:
         try:
             with translated(path):
                 agent_lock.claim(self.history)
-                self._load_finished()
-                self._take_over()
+                self._load()
         except BaseException:
             self.history.close()
             raise
@@ -129,26 +128,32 @@ class Session:
 
     # Opening
 
-    def _load_finished(self) -> None:
-        texts, values = self.history.finished()
+    def _load(self) -> None:
+        """Take over what the file holds: what was interrupted is queued, what a living worker trains is left to it."""
+        # One snapshot: a worker of a former agent may finish its trial at any moment, also between two of these reads.
+        with self.history.snapshot():
+            texts, values = self.history.finished()
+            running = list(self.history.trials(TrialState.RUNNING))
+            queued = list(self.history.trials(TrialState.QUEUED))
+            last = self.history.last_trial()
+            if last:
+                self._last = self._chosen(last, self.history.trial(last).code)
+        self._load_finished(texts, values)
+        for trial in queued:
+            self._enqueue(self._chosen(trial.id, trial.code))
+        for trial in reversed(running):
+            self._log.begin(trial.id, self._code(trial.code))
+            if is_being_trained(trial):
+                self.orphans.appendleft(trial)
+            else:
+                self.interrupted(trial.id, trial.attempt)
+        self.candidates.mark_seen(self.space.from_text([trial.code for trial in [*running, *queued]]))
+
+    def _load_finished(self, texts: list[str], values: NDArray[np.float64]) -> None:
         codes = self.space.from_text(texts)
         complete = ~np.isnan(values)
         self._log.load(codes[complete], self._sign * values[complete], codes[~complete])
         self.candidates.mark_seen(codes)
-        if last := self.history.last_trial():
-            self._last = self._chosen(last, self.history.trial(last).code)
-
-    def _take_over(self) -> None:
-        """Queue what was interrupted; what a living worker still trains is left to it."""
-        for trial in list(self.history.trials(TrialState.RUNNING)):
-            if is_being_trained(trial):
-                self.orphans.append(trial)
-                self._log.begin(trial.id, self._code(trial.code))
-            else:
-                self.history.requeue(trial.id, trial.attempt, trial.error)
-        for trial in self.history.trials(TrialState.QUEUED):
-            self._enqueue(self._chosen(trial.id, trial.code))
-        self.candidates.mark_seen(self._log.view().pending)
 
     def _enqueue(self, chosen: Chosen) -> None:
         self._log.begin(chosen.trial, chosen.code)

@@ -168,7 +168,7 @@ private:
         }
         std::size_t fill = 0;
         for (std::size_t step = bucket_slots / 2; step > 0; step /= 2) {
-            fill += full(fill + step - 1) ? step : 0;
+            fill += step * static_cast<std::size_t>(full(fill + step - 1));  // no branch: it cannot be predicted
         }
         return fill;
     }
