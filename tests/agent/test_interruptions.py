@@ -105,7 +105,7 @@ def test_a_second_signal_stops_now_and_queues_the_running_trials_again(
     process.send_signal(signal.SIGINT)
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=2)
+    output, _ = process.communicate(timeout=20)
     assert process.returncode == 1, output
     assert "start again next time" in output
     assert count(witness, "end") == 0
