@@ -43,9 +43,9 @@ inline std::uint64_t load_tail(const std::uint8_t* row, std::size_t length, std:
     return word;
 }
 
-// Calls use(i, word) for every row i with the eight digits from `first` on; first + 8 <= length. Rows of fewer than eight
-// digits give all that they have, in the low bytes. Rows follow each other, so only the last few of those must be read
-// digit by digit.
+// Calls use(i, word) for every row i with the eight digits from `first` on; first + 8 <= length. Rows of fewer than
+// eight digits give all that they have, in the low bytes. Rows follow each other, so only the last few of those must be
+// read digit by digit.
 template <class Use>
 void each_word(Codes codes, std::size_t first, Use use) {
     const std::uint8_t* row = codes.data;

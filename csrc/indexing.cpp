@@ -11,8 +11,8 @@ namespace {
 constexpr std::uint64_t bytes = 0x00ff00ff00ff00ffU;
 constexpr std::uint64_t shorts = 0x0000ffff0000ffffU;
 
-// The last 8, 4 or 2 of a word's digits are joined pairwise: lanes of 8 bits, then of 16 and 32. No lane overflows, even
-// for digits up to 255 with a radix of 64.
+// The last 8, 4 or 2 of a word's digits are joined pairwise: lanes of 8 bits, then of 16 and 32. No lane overflows,
+// even for digits up to 255 with a radix of 64.
 template <unsigned Digits>
 std::uint64_t uniform_index(std::uint64_t digits, std::uint64_t radix) {
     digits >>= 64 - 8 * Digits;
@@ -27,9 +27,9 @@ std::uint64_t uniform_index(std::uint64_t digits, std::uint64_t radix) {
     return digits;
 }
 
-// The same for a radix up to 16, where a pair fits the lane of one of its digits: one multiplication by 1 + radix * 2**k
-// adds each lane's multiple to the next lane, and the sums are taken from every second one. Digits that are no digits of
-// the space give a wrong number, no more.
+// The same for a radix up to 16, where a pair fits the lane of one of its digits: one multiplication by 1 + radix *
+// 2**k adds each lane's multiple to the next lane, and the sums are taken from every second one. Digits that are no
+// digits of the space give a wrong number, no more.
 template <unsigned Digits>
 std::uint64_t small_uniform_index(std::uint64_t digits, std::uint64_t radix) {
     digits >>= 64 - 8 * Digits;
@@ -82,7 +82,8 @@ WordIndexer::WordIndexer(const Space& space) {
     }
 }
 
-// A group of fewer than eight is moved to the end of its word; the places before it count as positions whose digit is 0.
+// A group of fewer than eight is moved to the end of its word; the places before it count as positions whose digit is
+// 0.
 WordIndexer::Group WordIndexer::make_group(const std::vector<Digit>& sizes, std::size_t begin, std::size_t end) {
     const std::size_t missing = 8 - (end - begin);
     const auto first = sizes.begin() + static_cast<std::ptrdiff_t>(begin);

@@ -15,8 +15,8 @@ uint128 index_of(const Space& space, const Digit* row);
 // index <= space.last_index()
 void write_code(const Space& space, uint128 index, Digit* row);
 
-// The indices of codes in a space of at most 2**64, eight digits at a time: where all positions of a group have the same
-// number of options, three multiplications of a whole word replace eight of a digit.
+// The indices of codes in a space of at most 2**64, eight digits at a time: where all positions of a group have the
+// same number of options, three multiplications of a whole word replace eight of a digit.
 class WordIndexer {
 public:
     explicit WordIndexer(const Space& space);

@@ -182,8 +182,8 @@ private:
         *this = std::move(larger);
     }
 
-    // By a half. Shards have about the same number of keys; staggered, they do not all have just grown at the same time,
-    // and the set's memory stays close to the average fill.
+    // By a half. Shards have about the same number of keys; staggered, they do not all have just grown at the same
+    // time, and the set's memory stays close to the average fill.
     std::size_t next_bucket_count() const {
         if (bucket_count_ < 8) {
             return 2 * bucket_count_ + 1;
@@ -191,8 +191,8 @@ private:
         return bucket_count_ < 16 ? 16 + stagger_ : bucket_count_ + bucket_count_ / 2;
     }
 
-    // Inserts keys that are known to be new. Keys with the same home mostly follow each other, so it remembers where the
-    // last one went.
+    // Inserts keys that are known to be new. Keys with the same home mostly follow each other, so it remembers where
+    // the last one went.
     class Appender {
     public:
         explicit Appender(KeyTable& table) : table_(table) {}

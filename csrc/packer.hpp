@@ -1,5 +1,5 @@
-// Codes packed into the bits that their positions need: ceil(log2(options)) bits each, position 0 lowest. Equal keys are
-// equal codes.
+// Codes packed into the bits that their positions need: ceil(log2(options)) bits each, position 0 lowest. Equal keys
+// are equal codes.
 #pragma once
 
 #include <array>

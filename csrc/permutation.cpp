@@ -12,8 +12,8 @@ unsigned bit_width(uint128 value) {
     return static_cast<unsigned>(high != 0 ? 64 + std::bit_width(high) : std::bit_width(low64(value)));
 }
 
-// Even. Halves of one to four bits have few functions to choose from: with 12 rounds the orders of five codes are visibly
-// uneven over the seeds, with 32 they are not (chi-square over 4 million seeds).
+// Even. Halves of one to four bits have few functions to choose from: with 12 rounds the orders of five codes are
+// visibly uneven over the seeds, with 32 they are not (chi-square over 4 million seeds).
 std::size_t round_count(unsigned bits) { return bits <= 8 ? 40 : 12; }
 
 }  // namespace

@@ -1,6 +1,6 @@
 // Functions marked NCODE_AVX2_TOO are compiled twice, for any x86-64 processor and for those with AVX2, and the loader
-// takes the one that fits: their loops run up to twice as fast there. The results are the same. Elsewhere, and under the
-// sanitizers (which must be running before such a choice is made), the mark means nothing.
+// takes the one that fits: their loops run up to twice as fast there. The results are the same. Elsewhere, and under
+// the sanitizers (which must be running before such a choice is made), the mark means nothing.
 #pragma once
 
 #include <cstddef>  // defines __GLIBC__ where it applies
