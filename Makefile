@@ -59,10 +59,10 @@ $(VENV)/.search: $(CORE) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[cnn,smollm2]'
 	@touch $@
 
+# The core once more, alone: in our own build of it warnings are errors.
 $(VENV)/.test: $(CORE) | $(BIN)/python
 	@echo "Installing into $(VENV); compiling llama.cpp takes most of the time, 4 to 9 minutes on two cores."
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[cnn,smollm2,dev]'
-	# Once more, alone: in our own build of the core warnings are errors.
 	SKBUILD_CMAKE_DEFINE=NCODE_WERROR=ON $(BIN)/python -m pip install --quiet --no-deps -e .
 	@touch $@ $(VENV)/.search
 

@@ -31,11 +31,6 @@ class CandidatePool:
         self._space = space.core
         self._seen = _core.CodeSet(space.core)
 
-    @property
-    def is_exhausted(self) -> bool:
-        """Whether every code of the space has been proposed."""
-        return len(self._seen) >= self._space.size
-
     def mark_seen(self, codes: Codes) -> None:
         """These codes, shape ``(n, L)``, are never to be proposed again."""
         self._seen.insert(codes)
