@@ -46,7 +46,12 @@ class TableEvaluator:
     _table: Table = field(init=False, repr=False, compare=False)
 
     def __post_init__(self, folder: Path) -> None:
-        object.__setattr__(self, "_table", read_table(folder / self.path, self.metric))
+        try:
+            table = read_table(folder / self.path, self.metric)
+        except EvaluatorError as error:
+            key = "" if str(error).startswith("metric = ") else "path: "
+            raise EvaluatorError(f"[evaluator] {key}{error}") from error
+        object.__setattr__(self, "_table", table)
 
     def check_space(self, space: Mapping[str, Sequence[Any]]) -> None:
         """Refuse a space whose codes cannot be those of the table: a code has one character a position."""
@@ -88,6 +93,19 @@ def read_table(file: Path, metric: str) -> Table:
     return Table({code: row for row, code in enumerate(codes)}, columns)
 
 
+def read_canon(file: Path) -> dict[str, str]:
+    """Code to canonical code, from a CSV with the columns ``code`` and ``canon``.
+
+    Raises:
+        EvaluatorError: for a file that cannot be read or lacks a column.
+    """
+    header, rows = _read_csv(file)
+    if not {"code", "canon"} <= set(header):
+        raise EvaluatorError(f"{file} needs the columns code and canon; it has {_listed(header)}")
+    code, canon = header.index("code"), header.index("canon")
+    return {row[code]: row[canon] for row in rows}
+
+
 def _read_csv(file: Path) -> tuple[list[str], list[list[str]]]:
     try:
         raw = file.read_bytes()
@@ -95,13 +113,13 @@ def _read_csv(file: Path) -> tuple[list[str], list[list[str]]]:
         lines = list(csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True))
     except (gzip.BadGzipFile, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
         raise EvaluatorError(
-            f"[evaluator] path: {file} is not a CSV, plain or gzip ({error}); give one with a header and a column code"
+            f"{file} is not a CSV, plain or gzip ({error}); give one with a header and a column code"
         ) from error
     except OSError as error:
-        raise EvaluatorError(f"[evaluator] path: cannot read {file} ({error.strerror}); correct it") from error
+        raise EvaluatorError(f"cannot read {file} ({error.strerror}); correct it") from error
     rows = [line for line in lines if line]
     if len(rows) < 2:
-        raise EvaluatorError(f"[evaluator] path: {file} has no rows; give a CSV with a header and a row a code")
+        raise EvaluatorError(f"{file} has no rows; give a CSV with a header and a row a code")
     _check_widths(file, lines)
     return rows[0], rows[1:]
 
@@ -111,26 +129,26 @@ def _check_widths(file: Path, lines: list[list[str]]) -> None:
     for number, line in enumerate(lines, start=1):
         if line and len(line) != width:
             raise EvaluatorError(
-                f"[evaluator] path: row {number} of {file} has {len(line)} fields, the header {width}; repair it"
+                f"row {number} of {file} has {len(line)} fields, the header {width}; repair it"
             )
 
 
 def _check_header(file: Path, header: list[str], metric: str) -> None:
     repeated = [name for name, times in Counter(header).items() if times > 1]
     if repeated:
-        raise EvaluatorError(f"[evaluator] path: {file} repeats the column {_listed(repeated)}; rename it")
+        raise EvaluatorError(f"{file} repeats the column {_listed(repeated)}; rename it")
     if "code" not in header:
-        raise EvaluatorError(f"[evaluator] path: {file} has no column code, only {_listed(header)}; add or rename it")
+        raise EvaluatorError(f"{file} has no column code, only {_listed(header)}; add or rename it")
     scores = [name for name in header if name != "code"]
     if metric not in scores:
-        raise EvaluatorError(f'[evaluator] metric = "{metric}": {file} has no such column; it has {_listed(scores)}')
+        raise EvaluatorError(f'metric = "{metric}": {file} has no such column; it has {_listed(scores)}')
 
 
 def _check_codes(file: Path, codes: Sequence[str]) -> None:
     repeated = [code for code, times in Counter(codes).items() if times > 1]
     if repeated:
         raise EvaluatorError(
-            f"[evaluator] path: {file} repeats {len(repeated)} codes ({_listed(repeated)}); keep one row a code"
+            f"{file} repeats {len(repeated)} codes ({_listed(repeated)}); keep one row a code"
         )
 
 
@@ -146,7 +164,7 @@ def _numbers(column: Sequence[str]) -> list[float] | None:
 def _raise_not_a_number(file: Path, metric: str, codes: Sequence[str], column: Sequence[str]) -> None:
     code, text = next((code, text) for code, text in zip(codes, column, strict=True) if _numbers([text]) is None)
     raise EvaluatorError(
-        f'[evaluator] metric = "{metric}": {file} has {text!r} for code {code}; give a finite number or drop the row'
+        f'metric = "{metric}": {file} has {text!r} for code {code}; give a finite number or drop the row'
     )
 
 
