@@ -15,6 +15,7 @@ import click
 
 from ncode_search import __version__
 from ncode_search.agent.errors import InputError, NcodeError
+from ncode_search.agent.ranker_commands import ranker as ranker_group
 
 if TYPE_CHECKING:
     from ncode_search.agent.history import History
@@ -109,6 +110,9 @@ def doctor() -> None:
         healthy = healthy and good
     if not healthy:
         sys.exit(1)
+
+
+cli.add_command(ranker_group)
 
 
 @contextmanager

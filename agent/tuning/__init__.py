@@ -1,0 +1,1 @@
+"""Making rankers: training data, training, export to GGUF, quantization."""

@@ -1,0 +1,158 @@
+"""Many small spaces out of one table of scores: pruning-based subspace sampling.
+
+At random positions some of the options are dropped, and what is left is renumbered in a random order, so that a digit
+means something else in every sample. A position that is left with one option says nothing and is dropped whole. The
+second form of pruning drops what matters least: each position's options are ranked by a saliency, the L1 norms that a
+supernet learned for them or, where there is only a table, their mean scores.
+
+Tables need not be complete: a subspace has the rows of the table that lie in it, however few of its codes these are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncode_search import _core
+from ncode_search.agent.errors import InputError
+from ncode_search.agent.observations import Codes
+from ncode_search.agent.score_table import Rows, ScoreTable
+
+LEAST_ROWS = 64
+"""The fewest rows of a subspace that is worth a search."""
+
+_TRIES = 16
+"""Draws of a subspace before the whole space is taken instead."""
+_MOST_INDEXED = 1 << 22
+"""Codes of a space that is looked up in an array with an entry a code; larger ones are looked up by hash."""
+
+Kept = list[list[int]]
+"""The options that a subspace keeps at every position, in their new order."""
+Saliency = Sequence[NDArray[np.float64]]
+"""How much every option matters: an array a position."""
+
+
+@dataclass(frozen=True)
+class PrunedTable:
+    """A subspace and the n rows of the table that lie in it; L is the number of positions that are left."""
+
+    space: _core.Space
+    """The subspace, as a space of its own: options are numbered from 0, positions of one option are gone."""
+    codes: Codes
+    """Shape ``(n, L)``, in digits of `space`, distinct."""
+    values: NDArray[np.float64]
+    """Shape ``(n,)``, higher is better."""
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def sizes(self) -> list[int]:
+        """Options of every position."""
+        return self.space.sizes
+
+    def rows_of(self, codes: Codes) -> Rows:
+        """The row of each code of `space`, shape ``(m,)``; -1 where the table has none."""
+        if self._is_indexed:
+            return self._row_by_index[codes @ self._strides]
+        order, sorted_hashes = self._hashes
+        at = np.minimum(np.searchsorted(sorted_hashes, _core.hash64(codes)), len(self) - 1)
+        return np.where((self.codes[order[at]] == codes).all(axis=1), order[at], -1)
+
+    @property
+    def _is_indexed(self) -> bool:
+        return self.space.size <= _MOST_INDEXED
+
+    @cached_property
+    def _strides(self) -> NDArray[np.intp]:
+        return np.cumprod([1, *self.sizes[:-1]], dtype=np.intp)
+
+    @cached_property
+    def _row_by_index(self) -> Rows:
+        rows = np.full(self.space.size, -1, dtype=np.intp)
+        rows[self.codes @ self._strides] = np.arange(len(self))
+        return rows
+
+    @cached_property
+    def _hashes(self) -> tuple[Rows, NDArray[np.uint64]]:
+        hashes = _core.hash64(self.codes)
+        order = np.argsort(hashes)
+        return order, hashes[order]
+
+
+def sample_subspace(
+    table: ScoreTable, rng: np.random.Generator, *, share: float | None = None, least_rows: int = LEAST_ROWS
+) -> PrunedTable:
+    """A random subspace of `table` with at least `least_rows` rows, or as many as the table has.
+
+    `share` is the probability that a position is pruned; by default it is drawn too, so that some subspaces are nearly
+    the whole space and some are small.
+    """
+    sizes = table.space.core.sizes
+    for kept in _draws(sizes, rng, share):
+        rows = np.flatnonzero(_core.Subspace(sizes, kept).contains(table.codes))
+        if len(rows) >= min(least_rows, len(table)) and max(map(len, kept)) > 1:
+            return _pruned(table, kept, rows)
+    raise AssertionError("the last draw is the whole space")
+
+
+def pruned(table: ScoreTable, kept: Kept) -> PrunedTable:
+    """The subspace that keeps these options, numbered in the order given.
+
+    Raises `InputError` where no row or no position with a choice is left.
+    """
+    rows = np.flatnonzero(_core.Subspace(table.space.core.sizes, kept).contains(table.codes))
+    if not len(rows) or max(map(len, kept)) < 2:
+        raise InputError("pruning leaves nothing to choose from: drop fewer options")
+    return _pruned(table, kept, rows)
+
+
+def kept_by_saliency(saliency: Saliency, drop: int, rng: np.random.Generator | None = None) -> Kept:
+    """Drop the `drop` options of the smallest saliency at every position, but never the last one.
+
+    The rest keep their order, or get a random one from `rng`. Options of equal saliency are dropped from the end.
+    """
+    kept = []
+    for scores in saliency:
+        ranked = np.argsort(-np.asarray(scores), kind="stable")[: max(len(scores) - drop, 1)]
+        kept.append((np.sort(ranked) if rng is None else rng.permutation(ranked)).tolist())
+    return kept
+
+
+def mean_scores(table: ScoreTable) -> list[NDArray[np.float64]]:
+    """The mean score of the rows with each option: the saliency of a table. An option without rows has -infinity."""
+    return [_means(table.codes[:, at], table.values, size) for at, size in enumerate(table.space.core.sizes)]
+
+
+def _means(digits: NDArray[np.uint8], values: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+    counts = np.bincount(digits, minlength=size)
+    sums = np.bincount(digits, values, minlength=size)
+    return np.where(counts > 0, sums / np.maximum(counts, 1), -np.inf)
+
+
+def _draws(sizes: list[int], rng: np.random.Generator, share: float | None) -> Iterator[Kept]:
+    """Random subspaces, then the whole space, renumbered at random all of them."""
+    for _ in range(_TRIES):
+        yield _draw(sizes, rng, rng.random() if share is None else share)
+    yield _draw(sizes, rng, 0.0)
+
+
+def _draw(sizes: list[int], rng: np.random.Generator, share: float) -> Kept:
+    chances, parts = rng.random((2, len(sizes)))
+    kept = []
+    for size, chance, part in zip(sizes, chances, parts, strict=True):
+        left = 1 + int(part * (size - 1)) if chance < share else size
+        kept.append(rng.permutation(size)[:left].tolist())
+    return kept
+
+
+def _pruned(table: ScoreTable, kept: Kept, rows: Rows) -> PrunedTable:
+    positions = [at for at, options in enumerate(kept) if len(options) > 1]
+    subspace = _core.Subspace(table.space.core.sizes, kept)
+    codes = subspace.prune(table.codes[rows])[:, positions]
+    space = _core.Space([len(kept[at]) for at in positions])
+    return PrunedTable(space, np.ascontiguousarray(codes), table.values[rows])
