@@ -303,7 +303,9 @@ class Search:
             settings = self._ranker_settings
             ranker = self._ranker or make_ranker(
                 settings.kind, self.space, model=settings.model, folder=self._model_folder,
-                history=settings.history, threads=settings.threads, gpu_layers=settings.gpu_layers,
+                history=settings.history, shuffles=settings.shuffles, threads=settings.threads,
+                gpu_layers=settings.gpu_layers, server_model=settings.server_model,
+                api_key_env=settings.api_key_env, deadline=settings.deadline_seconds,
             )  # fmt: skip
             trials = self.settings.trials if self._evaluator is not None else None
             self._proposer = Proposer(ranker, settings, self.settings.seed, settings.startup_trials(trials))

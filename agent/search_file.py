@@ -16,6 +16,7 @@ from typing import Any
 from ncode_search.agent.errors import InputError
 from ncode_search.agent.loop import Observer
 from ncode_search.agent.ranking import RANKERS
+from ncode_search.agent.ranking.address import is_url
 from ncode_search.agent.search import Search
 from ncode_search.agent.settings import RankerSettings, SearchSettings
 from ncode_search.agent.space import SearchSpace
@@ -39,7 +40,7 @@ class Overrides:
     seed: int | None = None
     history: Path | None = None
     ranker: str | None = None
-    """A ranker's kind, or a path to a GGUF file."""
+    """A ranker's kind, a path to a GGUF file, or a server's address."""
 
 
 @dataclass(frozen=True)
@@ -161,4 +162,5 @@ def _evaluator(table: Mapping[str, Any]) -> Mapping[str, Any]:
 def _ranker_from_text(settings: RankerSettings, text: str) -> RankerSettings:
     if text in RANKERS:
         return dataclasses.replace(settings, kind=text)
-    return dataclasses.replace(settings, kind="llama", model=str(Path(text).absolute()))
+    model = text if is_url(text) else str(Path(text).absolute())
+    return dataclasses.replace(settings, kind="llama", model=model)

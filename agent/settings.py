@@ -60,11 +60,14 @@ class RankerSettings:
     kind: str = "llama"
     """``llama``, ``random`` or ``evolution``."""
     model: str = "smollm2"
-    """For ``llama``: ``smollm2``, or a path to a ``.gguf`` file, relative to the search file."""
+    """For ``llama``: ``smollm2``, a path to a ``.gguf`` file, relative to the search file, or a server's address, like
+    ``http://127.0.0.1:8080``."""
     pool: int = 128
     """Candidates a decision."""
     history: int = 200
     """For ``llama``: the most trials that are shown to the model, best first."""
+    shuffles: int = 4
+    """For ``llama``: orders of the pool's list whose scores are averaged, since models favour places in a list."""
     startup: int | None = None
     """Uniform trials before the ranker is asked; default: a quarter of `trials`, at most 10."""
     deadline: str | float = 60.0
@@ -73,10 +76,15 @@ class RankerSettings:
     """For ``llama``: CPU threads; default: all cores."""
     gpu_layers: int = 0
     """For ``llama``: layers of the model to keep on a GPU, -1 for all of them."""
+    server_model: str | None = None
+    """For a server: the model's name there; default: the first that it lists."""
+    api_key_env: str = "NCODE_API_KEY"
+    """For a server: the environment variable that holds its API key, where it wants one."""
 
     def __post_init__(self) -> None:
         _at_least("pool", self.pool, 1)
         _at_least("history", self.history, 1)
+        _at_least("shuffles", self.shuffles, 1)
         _at_least("gpu_layers", self.gpu_layers, -1)
         if self.startup is not None:
             _at_least("startup", self.startup, 0)

@@ -18,9 +18,16 @@ class RankerInfo:
     name: str
     """Short name, such as ``llama`` or ``evolution``."""
     model: str | None = None
-    """Path of the model file, where there is one."""
+    """Path of the model file, or address of the server and name of the model there, where there is one."""
     digest: str | None = None
     """SHA-256 of the model file, in hexadecimal."""
+
+
+class CodeText(Protocol):
+    """What a ranker that reads text needs of a search space."""
+
+    def to_text(self, codes: NDArray[np.uint8]) -> list[str]:
+        """Codes of shape ``(n, L)`` as text, one character a position."""
 
 
 class Ranker(Protocol):

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ncode_search.agent.errors import InputError
-from ncode_search.agent.ranking.base import Ranker
+from ncode_search.agent.ranking.address import KEY_VARIABLE, is_url
+from ncode_search.agent.ranking.base import CodeText, Ranker
 from ncode_search.agent.ranking.baselines import EvolutionRanker, RandomRanker
-from ncode_search.agent.ranking.prompt import MOST_TRIALS
-
-if TYPE_CHECKING:
-    from ncode_search.agent.ranking.llama import CodeText
+from ncode_search.agent.ranking.prompt import MOST_TRIALS, SHUFFLES
 
 RANKERS = ("llama", "evolution", "random")
 """Names that `make_ranker` knows."""
@@ -24,14 +21,19 @@ def make_ranker(
     model: str | None = None,
     folder: Path | None = None,
     history: int = MOST_TRIALS,
+    shuffles: int = SHUFFLES,
     threads: int | None = None,
     gpu_layers: int = 0,
+    server_model: str | None = None,
+    api_key_env: str = KEY_VARIABLE,
+    deadline: float = 60.0,
 ) -> Ranker:
     """The ranker `kind`, not loaded yet. The keywords matter to ``llama`` only.
 
-    `model`: a .gguf file (relative paths from `folder`) or ``smollm2``; `history`: most past trials in the prompt;
-    `threads`: CPU threads, None for the physical cores; `gpu_layers`: layers on the GPU, negative for all. Raises
-    `InputError` for an unknown kind.
+    `model`: a .gguf file (relative paths from `folder`), ``smollm2``, or a server's address; `history`: most past
+    trials in the prompt; `shuffles`: orders of the pool's list that are averaged; `threads`: CPU threads, None for the
+    physical cores; `gpu_layers`: layers on the GPU, negative for all; `server_model`, `api_key_env`, `deadline`: as in
+    `ServerSettings`. Raises `InputError` for an unknown kind or an address that is none.
     """
     if kind == "random":
         return RandomRanker()
@@ -39,9 +41,16 @@ def make_ranker(
         return EvolutionRanker()
     if kind != "llama":
         raise InputError(f"there is no ranker {kind!r}: choose one of {', '.join(RANKERS)}")
-    # Imported late: a search without a model needs neither llama.cpp nor jinja2.
+    # Imported late: a search without a model needs none of what these bring.
+    if model is not None and is_url(model):
+        from ncode_search.agent.ranking.server import ServerRanker, ServerSettings
+
+        server = ServerSettings(server_model, api_key_env, deadline)
+        return ServerRanker(space, model, history=history, shuffles=shuffles, settings=server)
+    # A GGUF file with another protocol in its metadata (ncode.protocol) branches off here; without one it is a
+    # language model, which gets the published prompt.
     from ncode_search.agent.ranking.llama import LlamaRanker
     from ncode_search.agent.ranking.llama_session import SessionSettings
 
     settings = SessionSettings(threads=threads, gpu_layers=gpu_layers)
-    return LlamaRanker(space, model=model, folder=folder, history=history, settings=settings)
+    return LlamaRanker(space, model=model, folder=folder, history=history, shuffles=shuffles, settings=settings)

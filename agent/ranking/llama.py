@@ -5,7 +5,7 @@ score is the mean log-probability of its code's tokens; the mean, since tokenize
 different numbers of tokens.
 
 The prompt lists the pool in an order drawn from `rng`: listwise prompts favour positions, and a pool's order may mean
-something. `shuffles` orders can be averaged.
+something. So the scores of `shuffles` orders are averaged; the history comes first in the prompt and is decoded once.
 
 What must fit in the context, by priority: the candidate being scored, the pool's list, then the history, best first.
 A pool whose list needs more than half of the context is not listed at all, for then every candidate stays on the same
@@ -18,26 +18,18 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ncode_search.agent.errors import InputError
 from ncode_search.agent.observations import Observations
-from ncode_search.agent.ranking.base import RankerInfo
+from ncode_search.agent.ranking.base import CodeText, RankerInfo
 from ncode_search.agent.ranking.chat_template import ChatTemplate, ChatTemplateError
 from ncode_search.agent.ranking.gguf_file import check_model, resolve_model, sha256
 from ncode_search.agent.ranking.llama_session import LlamaSession, SessionSettings
-from ncode_search.agent.ranking.prompt import MOST_TRIALS, history_text, largest_fit, pool_text
+from ncode_search.agent.ranking.prompt import MOST_TRIALS, SHUFFLES, history_text, largest_fit, pool_text
 from ncode_search.agent.ranking.selftest import proven_settings
-
-
-class CodeText(Protocol):
-    """What the ranker needs of a search space."""
-
-    def to_text(self, codes: NDArray[np.uint8]) -> list[str]:
-        """Codes of shape ``(n, L)`` as text, one character a position."""
 
 
 class LlamaRanker:
@@ -50,7 +42,7 @@ class LlamaRanker:
         model: str | None = None,
         folder: Path | None = None,
         history: int = MOST_TRIALS,
-        shuffles: int = 1,
+        shuffles: int = SHUFFLES,
         settings: SessionSettings | None = None,
     ) -> None:
         """`model`: a path (relative ones from `folder`) or None for SmolLM2; `history`: the most past trials shown."""

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 MOST_TRIALS = 200
 """The longest history that the published model was trained on."""
+SHUFFLES = 4
+"""Orders of the pool's list whose scores are averaged, unless set otherwise."""
 EQUAL_SCORE = 1.0
 """The score of trials that are all equal: the best trial always has 1.0, and here every one is the best."""
 
