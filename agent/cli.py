@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ncode_search import __version__
+from ncode_search.agent.bench_commands import bench
 from ncode_search.agent.errors import InputError, NcodeError
 from ncode_search.agent.ranker_commands import ranker as ranker_group
 
@@ -35,7 +36,7 @@ def cli() -> None:
 @click.option("--workers", type=int, help="Evaluator processes.")
 @click.option("--history", type=click.Path(path_type=Path), help="The SQLite file to keep the results in.")
 @click.option("--seed", type=int, help="Seed of every random draw.")
-@click.option("--ranker", help="llama, random, evolution, or a path to a GGUF file.")
+@click.option("--ranker", help="llama, random, evolution, a path to a GGUF file, or a server's address.")
 @click.option("--quiet", is_flag=True, help="Print nothing but warnings and the end.")
 def run(
     file: Path,
@@ -113,6 +114,7 @@ def doctor() -> None:
 
 
 cli.add_command(ranker_group)
+cli.add_command(bench)
 
 
 @contextmanager

@@ -1,0 +1,105 @@
+"""Other people's optimizers, as their users run them: default settings, every position a categorical parameter."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncode_search.agent.space import SearchSpace
+
+Code = NDArray[np.uint8]
+
+
+class OptunaSearch:
+    """A sampler of Optuna, such as ``TPESampler``."""
+
+    def __init__(self, space: SearchSpace, seed: int, sampler: str) -> None:
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._optuna = optuna
+        self._study = optuna.create_study(
+            direction="maximize", sampler=getattr(optuna.samplers, sampler)(seed=_seed(seed))
+        )
+        self._distributions: dict[str, Any] = {
+            name: optuna.distributions.CategoricalDistribution(range(size))
+            for name, size in zip(space, space.core.sizes, strict=True)
+        }
+        self._trial: Any = None
+        self.fallbacks = 0
+
+    def ask(self) -> Code | None:
+        """Whatever it suggests, though it was tried before."""
+        self._trial = self._study.ask(self._distributions)
+        return _code(self._trial.params[name] for name in self._distributions)
+
+    def tell(self, code: Code, value: float | None) -> None:
+        """A failed trial is told as such."""
+        state = self._optuna.trial.TrialState.FAIL if value is None else None
+        self._study.tell(self._trial, value, state=state)
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+class SmacSearch:
+    """SMAC3 with random forests, its facade for hyper-parameters."""
+
+    def __init__(self, space: SearchSpace, seed: int, trials: int) -> None:
+        from ConfigSpace import CategoricalHyperparameter, ConfigurationSpace
+        from smac import HyperparameterOptimizationFacade, Scenario
+
+        self._names = list(space)
+        configurations = ConfigurationSpace(seed=_seed(seed))
+        sizes = zip(self._names, space.core.sizes, strict=True)
+        configurations.add([CategoricalHyperparameter(name, list(range(size))) for name, size in sizes])
+        self._folder = tempfile.TemporaryDirectory(prefix="ncode-smac-")
+        scenario = Scenario(
+            configurations,
+            deterministic=True,
+            n_trials=trials,
+            seed=_seed(seed),
+            output_directory=Path(self._folder.name),
+        )
+        self._smac = HyperparameterOptimizationFacade(scenario, _never_called, overwrite=True, logging_level=40)
+        self._asked: Any = None
+        self.fallbacks = 0
+
+    def ask(self) -> Code | None:
+        """Its next configuration; None where it has no new one."""
+        try:
+            self._asked = self._smac.ask()
+        except StopIteration:
+            return None
+        return _code(int(self._asked.config[name]) for name in self._names)
+
+    def tell(self, code: Code, value: float | None) -> None:
+        """A failed trial is told as a crash."""
+        from smac.runhistory.dataclasses import TrialValue
+        from smac.runhistory.enumerations import StatusType
+
+        if value is None:
+            self._smac.tell(self._asked, TrialValue(cost=np.inf, status=StatusType.CRASHED), save=False)
+        else:
+            self._smac.tell(self._asked, TrialValue(cost=-value), save=False)
+
+    def close(self) -> None:
+        """Remove its folder."""
+        self._folder.cleanup()
+
+
+def _never_called(config: Any, seed: int = 0) -> float:
+    raise AssertionError("codes are asked for and told")
+
+
+def _code(digits: Any) -> Code:
+    return np.array(list(digits), dtype=np.uint8)
+
+
+def _seed(seed: int) -> int:
+    """Both take no more than 32 bits."""
+    return int(np.random.SeedSequence(seed).generate_state(1)[0] >> 1)

@@ -1,0 +1,88 @@
+"""The product's own search with a ranker of one's choice: pools, deduplication, scores, chance among equals.
+
+It decides as `agent.proposals` does, without the history file, threads and deadlines. The first trials come from
+uniform pools; they, and the random streams of all later ones, depend on the seed and the trial's number only, so that
+all rankers start alike. Where a table says which codes are one class, a pool has one code a class, and a class is seen
+as soon as one of its codes is evaluated.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncode_search.agent.bench.tasks import MISSING, Task
+from ncode_search.agent.bench.trials import BenchSettings
+from ncode_search.agent.observations import Codes, ObservationLog, Observations
+from ncode_search.agent.pool import CandidatePool
+from ncode_search.agent.ranking.base import Ranker
+from ncode_search.agent.ranking.baselines import EvolutionRanker, RandomRanker
+
+_STREAMS = ("pool", "ranker", "fallback")
+
+
+class ProductSearch:
+    """A `Method`: `ranker`, loaded already, chooses from the product's pools."""
+
+    def __init__(self, task: Task, ranker: Ranker, settings: BenchSettings, seed: int) -> None:
+        self._task = task
+        self._ranker = ranker
+        self._settings = settings
+        self._seed = seed
+        self._candidates = CandidatePool(task.table.space)
+        self._log = ObservationLog(len(task.table.space))
+        self._trial = 0
+        self.fallbacks = 0
+
+    def ask(self) -> NDArray[np.uint8] | None:
+        """The best candidate of a new pool."""
+        self._trial += 1
+        known = ObservationLog(len(self._task.table.space)).view() if self._is_startup else self._log.view()
+        rng = self._rng("pool")
+        pool = self._one_a_class(self._candidates.draw(known, self._settings.pool, rng))
+        if not len(pool):
+            return None
+        ties = rng.permutation(len(pool))
+        code: NDArray[np.uint8] = pool[np.lexsort((ties, -self._score(known, pool)))[0]]
+        self._log.begin(self._trial, code)
+        return code
+
+    def tell(self, code: NDArray[np.uint8], value: float | None) -> None:
+        """Learn of the trial's end, and never propose its class again."""
+        row = self._task.row_of(code)
+        self._candidates.mark_seen(code[np.newaxis] if row == MISSING else self._task.twins_of(row))
+        if value is None:
+            self._log.fail(self._trial)
+        else:
+            self._log.complete(self._trial, value)
+
+    def close(self) -> None:
+        """Let the ranker go."""
+        self._ranker.close()
+
+    @property
+    def _is_startup(self) -> bool:
+        return self._trial <= self._settings.startup
+
+    def _one_a_class(self, pool: Codes) -> Codes:
+        """The first code of every class in the pool; a code without a row is a class of its own."""
+        rows = self._task.table.rows_of(pool)
+        classes = np.where(rows == MISSING, -1 - np.arange(len(pool)), self._task.table.canon[rows])
+        _, first = np.unique(classes, return_index=True)
+        return pool[np.sort(first)]
+
+    def _score(self, known: Observations, pool: Codes) -> NDArray[np.float64]:
+        if self._is_startup:
+            return RandomRanker().score(known, pool, self._rng("fallback"))
+        try:
+            scores = np.asarray(self._ranker.score(known, pool, self._rng("ranker")), dtype=np.float64)
+            if scores.shape == (len(pool),) and np.isfinite(scores).all():
+                return scores
+        except Exception:
+            # As in a search: whatever a ranker raises, the trial goes on without it. `fallbacks` tells.
+            pass
+        self.fallbacks += 1
+        return EvolutionRanker().score(known, pool, self._rng("fallback"))
+
+    def _rng(self, use: str) -> np.random.Generator:
+        return np.random.default_rng([self._seed, self._trial, _STREAMS.index(use)])
