@@ -1,11 +1,11 @@
-"""The command ``ncode bench``: what it may be told, checked before hours are spent.
+"""The commands ``ncode bench`` and ``ncode ranker eval``: what they may be told, checked before hours are spent.
 
 Nothing heavier than click is imported before a command needs it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,16 +19,6 @@ Command = TypeVar("Command", bound=Callable[..., None])
 DEFAULT_BUDGETS = (25, 50, 100, 192)
 
 
-class Listed(click.ParamType[tuple[str, ...]]):
-    """Names with commas between them."""
-
-    name = "list"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        """The names, without blanks around them."""
-        return tuple(name for part in str(value).split(",") if (name := part.strip()))
-
-
 def table_options(command: Command) -> Command:
     """The options that say which table is looked at, and how."""
     for option in (
@@ -37,7 +27,6 @@ def table_options(command: Command) -> Command:
         click.option(
             "--metric",
             "metrics",
-            type=Listed(),
             multiple=True,
             required=True,
             help="The column to judge by; several with commas, or the option several times: one after another.",
@@ -50,19 +39,16 @@ def table_options(command: Command) -> Command:
 
 @click.command()
 @table_options
-@click.option(
-    "--report", "reports", type=Listed(), multiple=True, help="Another column to report; one, or one a metric."
-)
+@click.option("--report", "reports", multiple=True, help="Another column to report; one, or one a metric.")
 @click.option(
     "--rankers",
-    type=Listed(),
     default="embedded,ridge,gp,pick,evolution,tpe",
     show_default=True,
     help="Who to compare, with commas between; the first is who the others are compared with.",
 )
 @click.option("--trials", type=int, default=192, show_default=True, help="Trials of a search.")
 @click.option("--seeds", type=int, default=20, show_default=True, help="Searches of each.")
-@click.option("--budgets", type=Listed(), help="Trials after which to compare.  [default: 25,50,100,192 and --trials]")
+@click.option("--budgets", help="Trials after which to compare.  [default: 25,50,100,192 and --trials]")
 @click.option("--pool", type=int, default=128, show_default=True, help="Candidates a decision.")
 @click.option("--startup", type=int, default=10, show_default=True, help="Uniform trials, the same for all rankers.")
 @click.option("--jobs", type=int, help="Processes; by default one a core. The results are the same.")
@@ -70,14 +56,14 @@ def table_options(command: Command) -> Command:
 @click.option("--plot", type=PATH, help="Draw the best so far over the trials: a .png, .svg or .pdf.")
 def bench(
     table: Path,
-    metrics: tuple[tuple[str, ...], ...],
+    metrics: tuple[str, ...],
     minimize: bool,
-    reports: tuple[tuple[str, ...], ...],
+    reports: tuple[str, ...],
     canon: Path | None,
-    rankers: tuple[str, ...],
+    rankers: str,
     trials: int,
     seeds: int,
-    budgets: tuple[str, ...] | None,
+    budgets: str | None,
     pool: int,
     startup: int,
     jobs: int | None,
@@ -105,21 +91,21 @@ def bench(
     from ncode_search.agent.bench import plot as plots
     from ncode_search.agent.bench import report
     from ncode_search.agent.bench.methods import check_methods, require
-    from ncode_search.agent.bench.runner import Plan, run_searches
+    from ncode_search.agent.bench.runner import Plan, available_cores, run_searches
     from ncode_search.agent.bench.statistics import compare
     from ncode_search.agent.bench.tasks import read_tasks
     from ncode_search.agent.bench.trials import BenchSettings
 
     settings = BenchSettings(trials, pool, startup)
-    at_least_one(seeds=seeds, jobs=jobs)
-    checked = _budgets(budgets, trials)
+    _at_least_one(seeds=seeds, jobs=jobs)
+    checked, methods = _budgets(budgets, trials), _listed(rankers)
     require(["scipy"], "ncode bench")
-    check_methods(rankers)
-    check_folders(json_path, plot)
+    check_methods(methods)
+    _check_places(json_path, plot)
     if plot:
         plots.check_plot(plot)
-    tasks = read_tasks(table, joined(metrics), minimize=minimize, reports=joined(reports), canon=canon)
-    runs = run_searches(Plan(tasks, settings), rankers, seeds, jobs or cores())
+    tasks = read_tasks(table, _listed(*metrics), minimize=minimize, reports=_listed(*reports), canon=canon)
+    runs = run_searches(Plan(tasks, settings), methods, seeds, jobs or available_cores())
     comparisons = [compare(task, of, settings, checked) for task, of in zip(tasks, runs, strict=True)]
     print(report.as_text(comparisons, settings))
     if json_path:
@@ -128,35 +114,64 @@ def bench(
         report.write_atomically(plot, plots.draw(comparisons, plot.suffix.lstrip(".").lower()))
 
 
-def cores() -> int:
-    """How many cores this process may use."""
-    from ncode_search.agent.bench.runner import available_cores
+@click.command("eval")
+@click.argument("model")
+@table_options
+@click.option("--seeds", type=int, default=20, show_default=True, help="Histories of each length.")
+@click.option("--at", default="10,25,50,100,200", show_default=True, help="Random trials in a history.")
+@click.option("--jobs", type=int, help="Processes; by default one a core. The results are the same.")
+@click.option("--json", "json_path", type=PATH, help="Write all figures to this file.")
+def evaluate(
+    model: str,
+    table: Path,
+    metrics: tuple[str, ...],
+    minimize: bool,
+    canon: Path | None,
+    seeds: int,
+    at: str,
+    jobs: int | None,
+    json_path: Path | None,
+) -> None:
+    """Judge how well MODEL, a .gguf file or a ranker's name, predicts scores: without a search.
 
-    return available_cores()
+    Spearman's correlation with the true scores of up to 1,000 unseen codes, and log-likelihood, for rankers that
+    predict distributions; beside ridge regression and a Gaussian process. Needs the extra "bench".
+    """
+    import json
+
+    from ncode_search.agent.bench.report import finite, write_atomically
+    from ncode_search.agent.bench.skill import run_eval
+    from ncode_search.agent.bench.tasks import read_tasks
+
+    _at_least_one(seeds=seeds, jobs=jobs)
+    _check_places(json_path)
+    tasks = read_tasks(table, _listed(*metrics), minimize=minimize, canon=canon)
+    result = run_eval(model, tasks, seeds, _whole_numbers("--at", at), processes=jobs)
+    print(result)
+    if json_path:
+        write_atomically(json_path, (json.dumps(finite(result.as_document()), indent=1) + "\n").encode())
 
 
-def joined(lists: Sequence[tuple[str, ...]]) -> list[str]:
-    """An option that may be given several times, and have commas."""
-    return [name for names in lists for name in names]
+def _listed(*texts: str) -> list[str]:
+    """The names in an option that has commas, and may be given several times."""
+    return [name for text in texts for part in text.split(",") if (name := part.strip())]
 
 
-def whole_numbers(option: str, texts: Sequence[str]) -> list[int]:
-    """Raises `InputError` where one is none."""
+def _whole_numbers(option: str, text: str) -> list[int]:
     try:
-        return [int(text) for text in texts]
-    except ValueError as error:
-        raise InputError(f"{option}: {error}; give whole numbers with commas between") from None
+        return [int(name) for name in _listed(text)]
+    except ValueError:
+        raise InputError(f"{option} is {text!r}; give whole numbers with commas between") from None
 
 
-def at_least_one(**options: int | None) -> None:
-    """Raise `InputError` for an option below 1."""
+def _at_least_one(**options: int | None) -> None:
     for name, value in options.items():
         if value is not None and value < 1:
             raise InputError(f"--{name} is {value}; allowed: whole numbers from 1")
 
 
-def check_folders(*paths: Path | None) -> None:
-    """Raise `InputError` where a file cannot be put, before anything is computed for it."""
+def _check_places(*paths: Path | None) -> None:
+    """Refuse files that cannot be put there, before anything is computed for them."""
     for path in paths:
         if path and not path.parent.is_dir():
             raise InputError(f"{path}: there is no folder {path.parent}; make it first")
@@ -164,11 +179,11 @@ def check_folders(*paths: Path | None) -> None:
             raise InputError(f"{path}: is a folder; name a file")
 
 
-def _budgets(texts: tuple[str, ...] | None, trials: int) -> list[int]:
+def _budgets(text: str | None, trials: int) -> list[int]:
     """Sorted, and within the trials."""
-    if not texts:
+    if text is None:
         return sorted({budget for budget in DEFAULT_BUDGETS if budget < trials} | {trials})
-    budgets = sorted(set(whole_numbers("--budgets", texts)))
-    if budgets[0] < 1 or budgets[-1] > trials:
-        raise InputError(f"--budgets has {budgets[0]} to {budgets[-1]}; allowed: 1 to --trials, which is {trials}")
+    budgets = sorted(set(_whole_numbers("--budgets", text)))
+    if not budgets or budgets[0] < 1 or budgets[-1] > trials:
+        raise InputError(f"--budgets is {text!r}; allowed: whole numbers from 1 to --trials, which is {trials}")
     return budgets

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ncode_search import __version__
-from ncode_search.agent.bench_commands import bench
+from ncode_search.agent.bench_commands import bench, evaluate
 from ncode_search.agent.errors import InputError, NcodeError
 from ncode_search.agent.ranker_commands import ranker as ranker_group
 
@@ -113,6 +113,7 @@ def doctor() -> None:
         sys.exit(1)
 
 
+ranker_group.add_command(evaluate)
 cli.add_command(ranker_group)
 cli.add_command(bench)
 

@@ -1,7 +1,7 @@
 """Searches by name.
 
 A name is one of `CLASSICS` and `OPTIMIZERS`, searches as their users run them, or says who ranks in the product's own
-search: ``pick``, ``ridge`` and ``gp``, the path of a .gguf file, or a ranker of `make_ranker`. Two of the latter's
+search: ``pick``, ``ridge`` and ``gp``, a .gguf file or a server's address, or a ranker of `make_ranker`. Two of the latter's
 names are classics, too: ``evolution-pool`` is the ranker.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
+from pathlib import Path
 
 from ncode_search.agent.bench.classics import EvolutionSearch, LocalSearch, UniformSearch
 from ncode_search.agent.bench.optimizers import OptunaSearch, SmacSearch
@@ -58,10 +59,17 @@ def check_methods(methods: Sequence[str]) -> None:
 
 
 def check_method(name: str) -> None:
-    """Raise `InputError` for a name that is none, or whose packages are not installed."""
-    if name not in names() and not name.endswith(".gguf"):
+    """Raise `InputError` for a name that is none, for a file that is not there, and for missing packages."""
+    if name not in names() and not _is_model(name):
         raise InputError(f"there is no method {name!r}; choose from {', '.join(names())}, or give the path of a .gguf")
+    if name.endswith(".gguf") and not Path(name).is_file():
+        raise InputError(f"{name}: there is no such file; check the path")
     require(_NEEDS.get(name, ()), name)
+
+
+def _is_model(name: str) -> bool:
+    """A GGUF file, or the address of a server that has one."""
+    return name.endswith(".gguf") or name.startswith(("http://", "https://"))
 
 
 def require(packages: Sequence[str], by: str) -> None:
@@ -91,6 +99,6 @@ def ranker_of(name: str, space: SearchSpace) -> Ranker:
         from ncode_search.agent.bench.yardsticks import GpRanker, RidgeRanker
 
         return RidgeRanker(space) if name == "ridge" else GpRanker(space)
-    if name.endswith(".gguf"):
+    if _is_model(name):
         return make_ranker("llama", space, model=name, threads=1)
     return make_ranker(_ALIASES.get(name, name), space, threads=1)

@@ -67,6 +67,8 @@ class SmacSearch:
         )
         self._smac = HyperparameterOptimizationFacade(scenario, _never_called, overwrite=True, logging_level=40)
         self._asked: Any = None
+        self._failures: list[Any] = []
+        self._worst = -np.inf
         self.fallbacks = 0
 
     def ask(self) -> Code | None:
@@ -78,18 +80,29 @@ class SmacSearch:
         return _code(int(self._asked.config[name]) for name in self._names)
 
     def tell(self, code: Code, value: float | None) -> None:
-        """A failed trial is told as a crash."""
-        from smac.runhistory.dataclasses import TrialValue
-        from smac.runhistory.enumerations import StatusType
+        """A failed trial is told as a crash that costs as much as the worst trial so far.
 
+        SMAC3's own default, an infinite cost, cannot be fitted; so failures wait for the first trial that completes.
+        """
         if value is None:
-            self._smac.tell(self._asked, TrialValue(cost=np.inf, status=StatusType.CRASHED), save=False)
+            self._failures.append(self._asked)
         else:
-            self._smac.tell(self._asked, TrialValue(cost=-value), save=False)
+            self._worst = max(self._worst, -value)
+            self._report(self._asked, -value, failed=False)
+        if np.isfinite(self._worst):
+            while self._failures:
+                self._report(self._failures.pop(), self._worst, failed=True)
 
     def close(self) -> None:
         """Remove its folder."""
         self._folder.cleanup()
+
+    def _report(self, asked: Any, cost: float, *, failed: bool) -> None:
+        from smac.runhistory.dataclasses import TrialValue
+        from smac.runhistory.enumerations import StatusType
+
+        status = StatusType.CRASHED if failed else StatusType.SUCCESS
+        self._smac.tell(asked, TrialValue(cost=cost, status=status), save=False)
 
 
 def _never_called(config: Any, seed: int = 0) -> float:

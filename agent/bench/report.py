@@ -33,7 +33,7 @@ def as_json(comparisons: Sequence[Comparison], settings: BenchSettings) -> str:
         "startup": settings.startup,
         "tasks": [_task_document(comparison) for comparison in comparisons],
     }
-    return json.dumps(_finite(document), ensure_ascii=False, indent=1) + "\n"
+    return json.dumps(finite(document), ensure_ascii=False, indent=1) + "\n"
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -172,12 +172,12 @@ def _pair_documents(comparison: Comparison) -> Iterator[dict[str, Any]]:
                     yield {"budget": budget, "method": method, "other": other, "behind": behind}
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """JSON has no infinities: null."""
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

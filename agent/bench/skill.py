@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -251,8 +250,6 @@ def _check(model: str, seeds: int, at: Sequence[int]) -> None:
         raise InputError(f"{model} is a whole search and ranks nothing; give a ranker or the path of a .gguf file")
     check_method(model)
     require(["sklearn", "scipy"], "ncode ranker eval")
-    if model.endswith(".gguf") and not Path(model).is_file():
-        raise InputError(f"{model}: there is no such file; check the path")
     if seeds < 1:
         raise InputError(f"--seeds is {seeds}; allowed: whole numbers from 1")
     if not at or min(at) < 1:

@@ -83,6 +83,8 @@ def read_tasks(
 
     Raises `InputError` for files, columns and codes that cannot be.
     """
+    if not metrics:
+        raise InputError("--metric is empty; name a column of the table")
     if twice := [name for at, name in enumerate(metrics) if name in metrics[:at]]:
         raise InputError(f"--metric has {twice[0]!r} twice; name each once")
     if len(reports) not in {0, 1, len(metrics)}:
