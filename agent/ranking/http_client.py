@@ -153,20 +153,10 @@ class HttpClient:
         connection.request("GET" if data is None else "POST", self.address.path + path, data, headers)
         _wait_until_readable(sock, limit)
         response = connection.getresponse()
-        parts: list[bytes] = []
-        size = 0
-        while not response.isclosed():
-            with contextlib.suppress(OSError):  # closed on our side already, its rest is in a buffer
-                sock.settimeout(limit.remaining)
-            parts.append(response.read1(1 << 16))
-            size += len(parts[-1])
-            if not parts[-1]:
-                break
-            if size > LARGEST_ANSWER:
-                raise http.client.HTTPException("its answer does not end")
+        content = _content(response, sock, limit)
         if response.will_close:
             self.close()
-        return response.status, response.headers, b"".join(parts)
+        return response.status, response.headers, content
 
     def _connected(self, limit: Limit) -> http.client.HTTPConnection:
         if self._connection is None:
@@ -195,6 +185,24 @@ class HttpClient:
 
     def _blotted(self, text: str) -> str:
         return text.replace(self._key, "***") if self._key else text
+
+
+def _content(response: http.client.HTTPResponse, sock: Any, limit: Limit) -> bytes:
+    """The body, read in pieces, for a server that trickles never lets a single wait time out."""
+    content = bytearray()
+    while not response.isclosed():
+        left = limit.remaining
+        with contextlib.suppress(OSError):  # the server said that it would hang up, so the socket is detached already
+            sock.settimeout(left)
+        piece = response.read1(1 << 16)
+        content += piece
+        if len(content) > LARGEST_ANSWER:
+            raise http.client.HTTPException("its answer does not end")
+        if not piece:
+            if response.length:
+                raise http.client.IncompleteRead(bytes(content), response.length)
+            response.read()  # nothing; but it makes the connection free again
+    return bytes(content)
 
 
 def _wait_until_readable(sock: Any, limit: Limit) -> None:
