@@ -92,15 +92,16 @@ class ServerRanker:
     def load(self) -> None:
         """See that the server is there and has the model. Raises `InputError`."""
         self.close()
-        client = HttpClient(self._address, self._key())
-        limit = Limit(self._settings.deadline, self.stop)
+        self._client = HttpClient(self._address, self._key())
         try:
-            answer = client.request("/v1/models", limit=limit)
+            answer = self._client.request("/v1/models", limit=Limit(self._settings.deadline, self.stop))
+            self._model = self._chosen_model(answer)
         except (ServerError, TimeoutError) as error:
-            client.close()
+            self.close()
             raise InputError(self._complaint(error)) from error
-        self._model = self._chosen_model(answer)
-        self._client = client
+        except InputError:
+            self.close()
+            raise
         self._info = replace(self._info, model=f"{self._address.url} {self._model}")
 
     def close(self) -> None:

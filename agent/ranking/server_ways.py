@@ -160,19 +160,21 @@ class EchoedText:
         body = {"prompt": text + code, "echo": True, "logprobs": 1, "max_tokens": 1, "temperature": 0.0}
         answer = api.post("/v1/completions", body)
         with reading("log-probabilities of its prompt"):
-            found = answer["choices"][0]["logprobs"]
-            self._check_alignment(found)
-            spans = zip(found["text_offset"], found["tokens"], found["token_logprobs"], strict=True)
-            end = len(text) + len(code)
-            # A token that begins in the prompt and ends in the code belongs to the code.
-            return _mean([float(value) for start, token, value in spans if len(text) < start + len(token) <= end])
+            choice = answer["choices"][0]
+            found = choice["logprobs"]
+            if choice["finish_reason"] == "length":
+                self._check_alignment(found, len(text + code))
+            spans = list(zip(found["text_offset"], found["tokens"], found["token_logprobs"], strict=True))
+        # A token that begins in the prompt and ends in the code belongs to the code; what is generated begins behind.
+        values = [value for start, token, value in spans if start < len(text + code) and start + len(token) > len(text)]
+        return _mean(values)
 
-    def _check_alignment(self, found: Any) -> None:
-        """`llama_cpp.server` shifts the numbers by one where a model has no beginning token: greedily generated, the
-        last token must be the most probable one.
+    def _check_alignment(self, found: Any, end: int) -> None:
+        """`llama_cpp.server` shifts the numbers by one where a model has no beginning token, and loses the last one.
+
+        Greedily generated, the token behind the code is the most probable one, so no other is listed in its place.
         """
-        last, best = float(found["token_logprobs"][-1]), max(map(float, found["top_logprobs"][-1].values()))
-        if last < best - 1e-3:
+        if found["text_offset"][-1] < end or set(found["top_logprobs"][-1]) != {found["tokens"][-1]}:
             raise UnsuitableError("its log-probabilities belong to other tokens")
 
 
@@ -244,7 +246,7 @@ def _untemplated(code: str) -> dict[str, Any]:
     return {"prompt": code, "add_special_tokens": False}
 
 
-def _mean(values: Sequence[float]) -> float:
-    if not values or not all(map(math.isfinite, values)):
+def _mean(values: Sequence[Any]) -> float:
+    if not values or not all(isinstance(value, int | float) and math.isfinite(value) for value in values):
         raise UnsuitableError("its log-probabilities are no finite numbers")
     return math.fsum(values) / len(values)
