@@ -1,8 +1,8 @@
 """Searches by name.
 
 A name is one of `CLASSICS` and `OPTIMIZERS`, searches as their users run them, or says who ranks in the product's own
-search: ``pick``, ``ridge`` and ``gp``, a .gguf file or a server's address, or a ranker of `make_ranker`. Two of the latter's
-names are classics, too: ``evolution-pool`` is the ranker.
+search: ``pick``, ``ridge`` and ``gp``, a .gguf file or a server's address, or a ranker of `make_ranker`. Two of the
+latter's names are classics, too: ``evolution-pool`` is the ranker.
 """
 
 from __future__ import annotations

@@ -73,9 +73,11 @@ class SmacSearch:
 
     def ask(self) -> Code | None:
         """Its next configuration; None where it has no new one."""
+        from smac.main.exceptions import ConfigurationSpaceExhaustedException
+
         try:
             self._asked = self._smac.ask()
-        except StopIteration:
+        except (StopIteration, ConfigurationSpaceExhaustedException):
             return None
         return _code(int(self._asked.config[name]) for name in self._names)
 

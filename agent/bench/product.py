@@ -15,7 +15,7 @@ from ncode_search.agent.bench.tasks import MISSING, Task
 from ncode_search.agent.bench.trials import BenchSettings
 from ncode_search.agent.observations import Codes, ObservationLog, Observations
 from ncode_search.agent.pool import CandidatePool
-from ncode_search.agent.ranking.base import Ranker
+from ncode_search.agent.ranking.base import Ranker, Ranking, ranking_of
 from ncode_search.agent.ranking.baselines import EvolutionRanker, RandomRanker
 
 _STREAMS = ("pool", "ranker", "fallback")
@@ -43,8 +43,10 @@ class ProductSearch:
         if not len(pool):
             return None
         ties = rng.permutation(len(pool))
-        code: NDArray[np.uint8] = pool[np.lexsort((ties, -self._score(known, pool)))[0]]
-        self._log.begin(self._trial, code)
+        ranking = self._rank(known, pool)
+        chosen = np.lexsort((ties, -ranking.scores))[0]
+        code: NDArray[np.uint8] = pool[chosen]
+        self._log.begin(self._trial, code, None if ranking.forecasts is None else ranking.forecasts[chosen])
         return code
 
     def tell(self, code: NDArray[np.uint8], value: float | None) -> None:
@@ -71,18 +73,15 @@ class ProductSearch:
         _, first = np.unique(classes, return_index=True)
         return pool[np.sort(first)]
 
-    def _score(self, known: Observations, pool: Codes) -> NDArray[np.float64]:
+    def _rank(self, known: Observations, pool: Codes) -> Ranking:
         if self._is_startup:
-            return RandomRanker().score(known, pool, self._rng("fallback"))
+            return Ranking(RandomRanker().score(known, pool, self._rng("fallback")))
         try:
-            scores = np.asarray(self._ranker.score(known, pool, self._rng("ranker")), dtype=np.float64)
-            if scores.shape == (len(pool),) and np.isfinite(scores).all():
-                return scores
+            return ranking_of(self._ranker, known, pool, self._rng("ranker"))
         except Exception:
             # As in a search: whatever a ranker raises, the trial goes on without it. `fallbacks` tells.
-            pass
-        self.fallbacks += 1
-        return EvolutionRanker().score(known, pool, self._rng("fallback"))
+            self.fallbacks += 1
+            return Ranking(EvolutionRanker().score(known, pool, self._rng("fallback")))
 
     def _rng(self, use: str) -> np.random.Generator:
         return np.random.default_rng([self._seed, self._trial, _STREAMS.index(use)])
