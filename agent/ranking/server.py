@@ -205,9 +205,16 @@ class ServerRanker:
         if isinstance(error, RefusedError) and error.status in (401, 403):
             wrong = "does not take the API key" if os.environ.get(name) else "wants an API key"
             return f"model {url} {wrong} (HTTP {error.status}): put the right one into the environment variable {name}"
-        if isinstance(error, NoJsonError) or (isinstance(error, RefusedError) and error.status < 429):
-            return f"model {url} is no model server ({error}): give the address of a llama.cpp or OpenAI-compatible one"
-        return f"model {url} cannot be used ({error}): start the server, or mend the address"
+        if isinstance(error, NoJsonError):
+            return f"model {error}: give the address of a llama.cpp or OpenAI-compatible server"
+        if isinstance(error, RefusedError):
+            mend = (
+                "give the address of a llama.cpp or OpenAI-compatible server" if error.status < 429 else "see its log"
+            )
+            return f"model {url} does not list its models (HTTP {error.status}: {error.reason}): {mend}"
+        if isinstance(error, TimeoutError):
+            return f"model {url} does not answer within {self._settings.deadline:g} s: restart the server"
+        return f"model {error}: start the server, or mend the address"
 
     def _chosen_model(self, answer: object) -> str:
         names = _model_names(answer)

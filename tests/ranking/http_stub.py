@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -49,6 +51,7 @@ class Stub:
         self.behave = behave
         self.seen: list[Seen] = []
         self.done = threading.Event()
+        self._connections: list[socket.socket] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", port), self._handler())
         self._server.daemon_threads = True
         self.port = self._server.server_address[1]
@@ -66,6 +69,9 @@ class Stub:
         self.done.set()
         self._server.shutdown()
         self._server.server_close()
+        for connection in self._connections:
+            with contextlib.suppress(OSError):  # closed already
+                connection.shutdown(socket.SHUT_RDWR)
         self._thread.join()
 
     def paths(self) -> list[str]:
@@ -75,6 +81,11 @@ class Stub:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
             timeout = 10
+            disable_nagle_algorithm = True
+
+            def setup(self) -> None:
+                super().setup()
+                stub._connections.append(self.connection)
 
             def do_GET(self) -> None:
                 self._serve()
