@@ -22,6 +22,7 @@ DEFAULT_BUDGETS = (25, 50, 100, 192)
 def table_options(command: Command) -> Command:
     """The options that say which table is looked at, and how."""
     for option in (
+        click.option("--ordered", metavar="LIST", help="Positions, from 0, whose digits stand for rising numbers."),
         click.option("--canon", type=PATH, help="A CSV with columns code and canon: which codes are the same thing."),
         click.option("--minimize", is_flag=True, help="Lower is better in the table."),
         click.option(
@@ -60,6 +61,7 @@ def bench(
     minimize: bool,
     reports: tuple[str, ...],
     canon: Path | None,
+    ordered: str | None,
     rankers: str,
     trials: int,
     seeds: int,
@@ -104,7 +106,14 @@ def bench(
     _check_places(json_path, plot)
     if plot:
         plots.check_plot(plot)
-    tasks = read_tasks(table, _listed(*metrics), minimize=minimize, reports=_listed(*reports), canon=canon)
+    tasks = read_tasks(
+        table,
+        _listed(*metrics),
+        minimize=minimize,
+        reports=_listed(*reports),
+        canon=canon,
+        ordered=_whole_numbers("--ordered", ordered or ""),
+    )
     runs = run_searches(Plan(tasks, settings), methods, seeds, jobs or available_cores())
     comparisons = [compare(task, of, settings, checked) for task, of in zip(tasks, runs, strict=True)]
     print(report.as_text(comparisons, settings))
@@ -127,6 +136,7 @@ def evaluate(
     metrics: tuple[str, ...],
     minimize: bool,
     canon: Path | None,
+    ordered: str | None,
     seeds: int,
     at: str,
     jobs: int | None,
@@ -145,7 +155,8 @@ def evaluate(
 
     _at_least_one(seeds=seeds, jobs=jobs)
     _check_places(json_path)
-    tasks = read_tasks(table, _listed(*metrics), minimize=minimize, canon=canon)
+    order = _whole_numbers("--ordered", ordered or "")
+    tasks = read_tasks(table, _listed(*metrics), minimize=minimize, canon=canon, ordered=order)
     result = run_eval(model, tasks, seeds, _whole_numbers("--at", at), processes=jobs)
     print(result)
     if json_path:

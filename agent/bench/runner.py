@@ -91,7 +91,8 @@ def run_jobs(
     with _one_thread_each(), _progress(len(jobs), what) as advance:
         executor = ProcessPoolExecutor(processes, context, initializer=_begin, initargs=(function, shared))
         try:
-            futures = [executor.submit(_call, job) for job in jobs]
+            with _interrupts_held():
+                futures = [executor.submit(_call, job) for job in jobs]
             _wait(futures, advance)
             return [future.result() for future in futures]
         except BrokenProcessPool:
@@ -106,6 +107,16 @@ def run_jobs(
             executor.shutdown(cancel_futures=True)
 
 
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Children that start meanwhile never hear Ctrl-C: their parent does, and ends them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _wait(futures: Sequence[Future[Any]], advance: Callable[[], None]) -> None:
     for future in as_completed(futures):
         future.result()
@@ -117,7 +128,6 @@ _current: list[Any] = []
 
 
 def _begin(function: Callable[[Any, Any], Any], shared: Any) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and ends its children
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     _current[:] = [function, shared]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -77,9 +77,17 @@ class Task:
 
 
 def read_tasks(
-    table: Path, metrics: Sequence[str], *, minimize: bool, reports: Sequence[str] = (), canon: Path | None = None
+    table: Path,
+    metrics: Sequence[str],
+    *,
+    minimize: bool,
+    reports: Sequence[str] = (),
+    canon: Path | None = None,
+    ordered: Sequence[int] = (),
 ) -> list[Task]:
     """A task a metric; `reports` has one column for all of them or one for each.
+
+    `ordered`: positions, counted from 0, whose digits stand for rising numbers, such as widths: a table does not say.
 
     Raises `InputError` for files, columns and codes that cannot be.
     """
@@ -90,10 +98,22 @@ def read_tasks(
     if len(reports) not in {0, 1, len(metrics)}:
         raise InputError(f"--report has {len(reports)} columns for {len(metrics)} metrics; give one, or one for each")
     columns = [*reports] if len(reports) == len(metrics) else [*reports, None][:1] * len(metrics)
-    return [
-        Task(metric, ScoreTable.read(table, metric, minimize=minimize, report=column, canon=canon), minimize, column)
-        for metric, column in zip(metrics, columns, strict=True)
-    ]
+    tasks = []
+    for metric, column in zip(metrics, columns, strict=True):
+        scores = ScoreTable.read(table, metric, minimize=minimize, report=column, canon=canon)
+        tasks.append(Task(metric, _with_order(scores, ordered), minimize, column))
+    return tasks
+
+
+def _with_order(table: ScoreTable, ordered: Sequence[int]) -> ScoreTable:
+    """The same table in a space with numbers for options at the `ordered` positions."""
+    if wrong := [at for at in ordered if not 0 <= at < len(table.space)]:
+        raise InputError(f"--ordered has {wrong[0]}; the table's positions are 0 to {len(table.space) - 1}")
+    positions = {
+        name: [int(digit) for digit in digits] if at in ordered else digits
+        for at, (name, digits) in enumerate(table.space.positions.items())
+    }
+    return replace(table, space=SearchSpace(positions))
 
 
 def _rebuilt(space: str, arrays: tuple[Any, ...], name: str, minimize: bool, reported: str | None) -> Task:
