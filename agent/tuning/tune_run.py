@@ -1,0 +1,206 @@
+"""A fine-tuning as a command runs it: checkpoints, resuming, a log, and the folder that comes out.
+
+The folder holds ``checkpoint.pt`` while the training runs, and at the end the adapters or the whole model, the
+tokenizer, and ``ncode.json``: what it is, what it was made from, and how often it answers right. The same command
+again goes on from the checkpoint; another one is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ncode_search import __version__
+from ncode_search.agent.errors import InputError, SearchFailedError
+from ncode_search.agent.tuning.answers import TorchAnswers, read_samples, share_right
+from ncode_search.agent.tuning.finetune import Step, Trainer
+from ncode_search.agent.tuning.hf_model import load_base
+from ncode_search.agent.tuning.quantize import replacing
+from ncode_search.agent.tuning.sample_file import digest_of, read_lines
+from ncode_search.agent.tuning.tune_settings import TuneSettings
+
+NOTES = "ncode.json"
+CHECKPOINT = "checkpoint.pt"
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class TuneJob:
+    """What to train on what, and where to."""
+
+    base: str
+    data: Path
+    out: Path
+    settings: TuneSettings
+    minutes: float = 5.0
+    """Between two checkpoints."""
+    validate: Path | None = None
+    """Samples to answer before and after the training."""
+    validate_most: int = 200
+    """Of these at most so many."""
+
+    def identity(self) -> dict[str, Any]:
+        """What must be the same for a run to go on from another's checkpoint."""
+        return {"base": self.base, "data": digest_of(self.data), "settings": self.settings.as_dict()}
+
+
+def tune(job: TuneJob, report: Callable[[Step], None], say: Say) -> None:
+    """Train to the end, or until the process is asked to stop; then a `SearchFailedError` says how to go on.
+
+    Raises `InputError` for a model, data or a folder that cannot be used.
+    """
+    identity = job.identity()
+    if _finished(job.out, identity):
+        say(f"{job.out} is trained already")
+        return
+    lines = read_lines(job.data)
+    if not lines:
+        raise InputError(f"{job.data} has no samples: write some with ncode ranker data")
+    held_out = read_samples(job.validate, job.validate_most) if job.validate else []
+    _make_folder(job.out)
+    trainer = Trainer(load_base(job.base), lines, job.settings, str(job.data))
+    answers: dict[str, float] = {}
+    if not _resume(trainer, job.out, identity, answers) and held_out:
+        answers["before"] = _answers(trainer, held_out)
+        say(f"before: {answers['before']:.1%} of {len(held_out)} pools answered right")
+    with _log(job.out, trainer) as log:
+        _train(trainer, job, identity, answers, lambda step: (report(step), log(step)))
+    if held_out:
+        answers["after"] = _answers(trainer, held_out)
+        say(f"after: {answers['after']:.1%} of {len(held_out)} pools answered right")
+    _finish(trainer, job, identity, answers)
+
+
+def _train(
+    trainer: Trainer, job: TuneJob, identity: dict[str, Any], answers: dict[str, float], told: Callable[[Step], object]
+) -> None:
+    saved = time.monotonic()
+    with _asked_to_stop() as asked:
+        for step in trainer.run():
+            if trainer.accelerator.is_main_process:
+                told(step)
+            stop = bool(asked) and step.number < step.steps
+            if stop or time.monotonic() - saved >= 60 * job.minutes:
+                _save(trainer, job.out, identity, answers)
+                saved = time.monotonic()
+            if stop:
+                raise SearchFailedError(f"stopped after step {step.number} of {step.steps}; the same command goes on")
+
+
+def _save(trainer: Trainer, out: Path, identity: dict[str, Any], answers: dict[str, float]) -> None:
+    import torch
+
+    if trainer.accelerator.is_main_process:
+        with replacing(out / CHECKPOINT) as new:
+            torch.save({"identity": identity, "answers": answers, **trainer.state()}, new)
+
+
+def _resume(trainer: Trainer, out: Path, identity: dict[str, Any], answers: dict[str, float]) -> bool:
+    """Go on from the checkpoint in `out`, if there is one. Raises `InputError` if it is another training's."""
+    import torch
+
+    path = out / CHECKPOINT
+    if not path.exists():
+        return False
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        same = state["identity"] == identity
+    except Exception as error:  # a damaged file can raise anything
+        raise InputError(f"{path} is damaged ({error}): delete it to start anew") from error
+    if not same:
+        raise InputError(f"{out} holds another training's checkpoint: name another folder, or delete {path}")
+    trainer.restore(state)
+    answers.update(state["answers"])
+    return True
+
+
+def _finished(out: Path, identity: dict[str, Any]) -> bool:
+    """Whether `out` has the model of this very training. Raises `InputError` if it has another one's."""
+    try:
+        notes = json.loads((out / NOTES).read_text())
+    except FileNotFoundError:
+        if (out / "config.json").exists() or (out / "adapter_config.json").exists():
+            raise InputError(f"{out} holds a model already: name another folder") from None
+        return False
+    except (OSError, ValueError) as error:
+        raise InputError(f"{out / NOTES} cannot be read ({error}): name another folder") from error
+    if notes.get("identity") != identity:
+        raise InputError(f"{out} holds a model of another training: name another folder")
+    return True
+
+
+def _finish(trainer: Trainer, job: TuneJob, identity: dict[str, Any], answers: dict[str, float]) -> None:
+    """Write the model, then the notes that say it is whole, then drop the checkpoint."""
+    if not trainer.accelerator.is_main_process:
+        return
+    trainer.plain_model.save_pretrained(job.out)
+    trainer.tokenizer.save_pretrained(job.out)
+    notes = {"protocol": "published", "program": __version__, "base": job.base, "identity": identity}
+    if answers:
+        notes["answers"] = answers
+    with replacing(job.out / NOTES) as new:
+        new.write_text(json.dumps(notes, indent=1) + "\n")
+    (job.out / CHECKPOINT).unlink(missing_ok=True)
+
+
+def _answers(trainer: Trainer, samples: list[Any]) -> float:
+    trainer.plain_model.eval()
+    try:
+        return share_right(TorchAnswers(trainer.plain_model, trainer.encoder), samples)
+    finally:
+        trainer.plain_model.train()
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{out} cannot be made ({error.strerror}): name another folder") from error
+
+
+@contextmanager
+def _asked_to_stop() -> Iterator[list[int]]:
+    """A list that is no longer empty once Ctrl-C or a termination came; the next one then ends the process at once."""
+    asked: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def ask(number: int, _frame: object) -> None:
+        asked.append(number)
+        _restore(before)
+
+    for number in before:
+        signal.signal(number, ask)
+    try:
+        yield asked
+    finally:
+        _restore(before)
+
+
+def _restore(handlers: dict[signal.Signals, Any]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@contextmanager
+def _log(out: Path, trainer: Trainer) -> Iterator[Callable[[Step], None]]:
+    """Where steps go for TensorBoard, if that is installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        yield lambda step: None
+        return
+    with SummaryWriter(str(out / "logs"), purge_step=trainer.done + 1) as writer:  # type: ignore[no-untyped-call]
+
+        def write(step: Step) -> None:
+            writer.add_scalar("loss", step.loss, step.number)  # type: ignore[no-untyped-call]
+            writer.add_scalar("rate", step.rate, step.number)  # type: ignore[no-untyped-call]
+            writer.add_scalar("tokens/s", step.tokens / step.seconds, step.number)  # type: ignore[no-untyped-call]
+
+        yield write
