@@ -7,8 +7,8 @@ support gives place to the next. After a lost connection the search for a way be
 come back.
 
 A decision on a server can be slow, so its time is watched: the first order of the pool always counts, a further one is
-asked for only if there is time for it. Everything else that goes wrong is an exception, and the search decides this
-trial by evolution.
+asked for only if there is time for it, and a way that cannot be done in time gives place to the next. Everything else
+that goes wrong is an exception, and the search decides this trial by evolution.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ class ServerRanker:
                 logger.debug("%s: no %s: %s", self._address.url, way.name, error)
                 reasons.append(f"{way.name}: {error}")
                 continue
-            self._keep(way)
+            self._keep(way, reasons)
             return scores
         self._way = None
         raise ServerError(f"{self._address.url} can be asked in no way ({'; '.join(reasons[-_SHOWN_REASONS:])})")
@@ -148,11 +148,12 @@ class ServerRanker:
         names = [way.name for way in ways]
         return ways[names.index(self._way.name) :] if self._way is not None else ways
 
-    def _keep(self, way: Way) -> None:
+    def _keep(self, way: Way, reasons: list[str]) -> None:
         if self._way is None or self._way.name != way.name:
             level = logging.INFO if way.ranks else logging.WARNING
             what = "scores every candidate" if way.ranks else "only names a winner"
-            logger.log(level, "the server %s %s: by %s", self._address.url, what, way.name)
+            why = "" if way.ranks else f" ({'; '.join(reasons)})"
+            logger.log(level, "the server %s %s: by %s%s", self._address.url, what, way.name, why)
         self._way = way
 
     def _averaged(

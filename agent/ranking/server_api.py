@@ -29,6 +29,10 @@ class UnsuitableError(ServerError):
     """The server cannot be asked in this way: it lacks what that needs, or does not keep to it."""
 
 
+class TooSlowError(UnsuitableError):
+    """The server answers in this way, but not before the decision's deadline."""
+
+
 class PromptTooLongError(ServerError):
     """The prompt exceeds the server's context."""
 
@@ -131,6 +135,25 @@ class ServerApi:
 
     def _tokenized(self, body: dict[str, Any]) -> list[int]:
         return token_list(self.post("/tokenize", body))
+
+
+class Pace:
+    """Sees early that a row of questions will not be done in time, while there is still time for another way."""
+
+    def __init__(self, limit: Limit, total: int) -> None:
+        self._limit, self._total = limit, total
+        self._first: float | None = None
+
+    def check(self, done: int) -> None:
+        """To be called after each answer; raises `TooSlowError`. The first answer does not count, for it waits until
+        the prompt is read.
+        """
+        if self._first is None:
+            self._first, self._done = self._limit.spent, done
+            return
+        each = (self._limit.spent - self._first) / (done - self._done)
+        if each * (self._total - done) > self._limit.remaining:
+            raise TooSlowError(f"{self._total} candidates at {each:.2g} s each take too long")
 
 
 def token_list(answer: Any) -> list[int]:

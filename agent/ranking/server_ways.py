@@ -13,14 +13,17 @@ log-probability of a token:
 The others find one winner, which gets 1 and the rest 0: `Constraint` in three dialects, and `PlainText`, which takes
 an answer only if it names exactly one candidate.
 
-A way finds out by its own answers whether the server keeps to it, and raises `UnsuitableError` where not.
+A way finds out by its own answers whether the server keeps to it, and raises `UnsuitableError` where not, or where
+it would not be done in time: `llama_cpp.server` sorts the vocabulary of every token in Python, and takes seconds a
+candidate for log-likelihoods of a model with a large one, but not for a winner.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -28,7 +31,14 @@ from numpy.typing import NDArray
 
 from ncode_search.agent.ranking.http_client import ServerError
 from ncode_search.agent.ranking.prompt import messages
-from ncode_search.agent.ranking.server_api import PromptTooLongError, ServerApi, UnsuitableError, reading, token_list
+from ncode_search.agent.ranking.server_api import (
+    Pace,
+    PromptTooLongError,
+    ServerApi,
+    UnsuitableError,
+    reading,
+    token_list,
+)
 
 Scores = NDArray[np.float64]
 
@@ -63,7 +73,8 @@ class TokenGrammar:
     def score(self, api: ServerApi, text: str, candidates: Sequence[str]) -> Scores:
         rendered = api.rendered(text)
         prompt = api.prompt_tokens(rendered)
-        return np.array([self._mean(api, prompt, api.tokens_after(code, rendered)) for code in candidates])
+        branches = [api.tokens_after(code, rendered) for code in candidates]
+        return _one_by_one(api, [partial(self._mean, api, prompt, branch) for branch in branches])
 
     def _mean(self, api: ServerApi, prompt: list[int], tokens: list[int]) -> float:
         settings = {"temperature": 0.0, "n_probs": 1, "cache_prompt": True, "stream": False}
@@ -89,8 +100,10 @@ class EchoedTokens:
         prompt = self._prompt(api, text)
         branches = [token_list(api.post("/tokenize", _untemplated(code))) for code in candidates]
         means: list[float] = []
+        pace = Pace(api.limit, len(branches))
         for start in range(0, len(branches), _BATCH):
             means += self._batch(api, prompt, branches[start : start + _BATCH])
+            pace.check(len(means))
         return np.array(means)
 
     def _prompt(self, api: ServerApi, text: str) -> list[int]:
@@ -120,6 +133,7 @@ class ForcedAnswer:
     def score(self, api: ServerApi, text: str, candidates: Sequence[str]) -> Scores:
         totals: list[float] = []
         means: list[float] = []
+        pace = Pace(api.limit, len(candidates))
         for code in candidates:
             # `repeat_penalty` does not touch the numbers, but the choice between ways to cut the code.
             settings = {"grammar": grammar([code]), "repeat_penalty": 1.0, "logprobs": True, "top_logprobs": 1}
@@ -129,6 +143,7 @@ class ForcedAnswer:
             # Probabilities of different answers sum to 1 at most, those after the grammar are 1 each.
             if math.fsum(map(math.exp, dict(zip(candidates, totals, strict=False)).values())) > 1.01:
                 raise UnsuitableError("its log-probabilities are those after the grammar")
+            pace.check(len(means))
         return np.array(means)
 
     def _values(self, choice: dict[str, Any], code: str) -> list[float]:
@@ -154,7 +169,7 @@ class EchoedText:
     name, ranks = "log-likelihoods of echoed text", True
 
     def score(self, api: ServerApi, text: str, candidates: Sequence[str]) -> Scores:
-        return np.array([self._mean(api, text, code) for code in candidates])
+        return _one_by_one(api, [partial(self._mean, api, text, code) for code in candidates])
 
     def _mean(self, api: ServerApi, text: str, code: str) -> float:
         body = {"prompt": text + code, "echo": True, "logprobs": 1, "max_tokens": 1, "temperature": 0.0}
@@ -240,6 +255,14 @@ def named_in(answer: str, candidates: Sequence[str]) -> set[str]:
     """The candidates that `answer` names, as words of their own; what a model thought before does not count."""
     spoken = answer.rpartition("</think>")[2]
     return {code for code in candidates if re.search(rf"(?<![\w.]){re.escape(code)}(?!\w|\.\w)", spoken)}
+
+
+def _one_by_one(api: ServerApi, questions: Sequence[Callable[[], float]]) -> Scores:
+    pace, means = Pace(api.limit, len(questions)), list[float]()
+    for question in questions:
+        means.append(question())
+        pace.check(len(means))
+    return np.array(means)
 
 
 def _untemplated(code: str) -> dict[str, Any]:

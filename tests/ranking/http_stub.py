@@ -44,6 +44,13 @@ class Answer:
 Behaviour = Callable[[Seen], Answer]
 
 
+class _QuietServer(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Clients may leave as they like."""
+
+
 class Stub:
     """Listens from the beginning on; `close` it, or use it in a ``with``."""
 
@@ -52,8 +59,7 @@ class Stub:
         self.seen: list[Seen] = []
         self.done = threading.Event()
         self._connections: list[socket.socket] = []
-        self._server = ThreadingHTTPServer(("127.0.0.1", port), self._handler())
-        self._server.daemon_threads = True
+        self._server = _QuietServer(("127.0.0.1", port), self._handler())
         self.port = self._server.server_address[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)

@@ -286,6 +286,23 @@ def test_an_order_of_the_pool_that_would_come_too_late_is_left_out(start) -> Non
     assert 1 < len(orders) < 20
 
 
+def test_a_way_that_is_too_slow_gives_place_to_the_next(start, caplog: pytest.LogCaptureFixture) -> None:
+    def reply(body: Any) -> str | Answer:
+        if body.get("logprobs"):
+            time.sleep(0.4)
+            return forced(body, -1.0)
+        return CODES[5]
+
+    stub, ranker = start(model_server(reply), deadline=2.0)
+    with caplog.at_level(logging.WARNING):
+        assert int(np.argmax(score(ranker))) == 5
+    assert "only names a winner: by grammar" in caplog.text
+    assert re.search(r"8 candidates at 0\.4\d* s each take too long", caplog.text)
+    before = len(stub.seen)
+    assert int(np.argmax(score(ranker))) == 5
+    assert len(stub.seen) == before + 1
+
+
 def test_stop_and_deadline(start) -> None:
     stub, ranker = start(model_server(lambda body: Answer(stub.done.wait(20))), deadline=0.5)
     began = time.monotonic()
