@@ -36,7 +36,7 @@ from ncode_search.agent.ranking.http_client import (
     UnreachableError,
 )
 from ncode_search.agent.ranking.prompt import MOST_TRIALS, SHUFFLES, history_text, pool_text
-from ncode_search.agent.ranking.server_api import Habits, PromptTooLongError, ServerApi, UnsuitableError
+from ncode_search.agent.ranking.server_api import Habits, PromptTooLongError, ServerApi, TooSlowError, UnsuitableError
 from ncode_search.agent.ranking.server_ways import Scores, Way, all_ways
 
 logger = logging.getLogger(__name__)
@@ -82,6 +82,7 @@ class ServerRanker:
         self._model = ""
         self._habits = Habits()
         self._way: Way | None = None
+        self._only_winners = False  # whether there is no time for the log-likelihoods of every candidate
         self._info = RankerInfo("server", self._address.url)
 
     @property
@@ -124,7 +125,7 @@ class ServerRanker:
         try:
             return self._by_some_way(prompts, orders, candidates, limit)
         except UnreachableError:
-            self._way, self._habits = None, Habits()
+            self._way, self._habits, self._only_winners = None, Habits(), False
             raise
 
     def _by_some_way(
@@ -132,12 +133,19 @@ class ServerRanker:
     ) -> Scores:
         reasons: list[str] = []
         for way in self._ways_left():
+            if way.ranks and self._only_winners:
+                continue
             try:
                 scores = self._averaged(way, prompts, orders, candidates, limit)
             except UnsuitableError as error:
                 logger.debug("%s: no %s: %s", self._address.url, way.name, error)
                 reasons.append(f"{way.name}: {error}")
+                # The ways that come next ask as much; what is too slow in one is too slow in all of them.
+                self._only_winners |= isinstance(error, TooSlowError)
                 continue
+            except TimeoutError:
+                self._only_winners |= way.ranks and not self._is_kept(way)
+                raise
             self._keep(way, reasons)
             return scores
         self._way = None
@@ -149,19 +157,22 @@ class ServerRanker:
         return ways[names.index(self._way.name) :] if self._way is not None else ways
 
     def _keep(self, way: Way, reasons: list[str]) -> None:
-        if self._way is None or self._way.name != way.name:
+        if not self._is_kept(way):
             level = logging.INFO if way.ranks else logging.WARNING
             what = "scores every candidate" if way.ranks else "only names a winner"
             why = "" if way.ranks else f" ({'; '.join(reasons)})"
             logger.log(level, "the server %s %s: by %s%s", self._address.url, what, way.name, why)
         self._way = way
 
+    def _is_kept(self, way: Way) -> bool:
+        return self._way is not None and self._way.name == way.name
+
     def _averaged(
         self, way: Way, prompts: _Prompts, orders: list[list[str]], candidates: Sequence[str], limit: Limit
     ) -> Scores:
         begun, total = limit.spent, np.zeros(len(candidates))
         # An error of the server in a way that was never seen to work may be the way's: it is not worth waiting for.
-        known = self._way is not None and self._way.name == way.name
+        known = self._is_kept(way)
         api = ServerApi(self._require_client(), self._model, limit, TRIES if known else 2, self._habits)
         for done, listed in enumerate(orders):
             if done and limit.spent + (limit.spent - begun) / done > limit.seconds:

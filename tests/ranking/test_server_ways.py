@@ -298,9 +298,20 @@ def test_a_way_that_is_too_slow_gives_place_to_the_next(start, caplog: pytest.Lo
         assert int(np.argmax(score(ranker))) == 5
     assert "only names a winner: by grammar" in caplog.text
     assert re.search(r"8 candidates at 0\.4\d* s each take too long", caplog.text)
+    assert not any("echo" in seen.body for seen in stub.seen if seen.body), "an echo would be no faster"
     before = len(stub.seen)
     assert int(np.argmax(score(ranker))) == 5
     assert len(stub.seen) == before + 1
+
+
+def test_a_way_that_took_all_the_time_is_not_taken_again(start) -> None:
+    def reply(body: Any) -> str | Answer:
+        return Answer(stub.done.wait(5)) if body.get("logprobs") else CODES[5]
+
+    stub, ranker = start(model_server(reply), deadline=0.5)
+    with pytest.raises(TimeoutError):
+        score(ranker)
+    assert int(np.argmax(score(ranker))) == 5
 
 
 def test_stop_and_deadline(start) -> None:
