@@ -134,6 +134,7 @@ class ServerRanker:
         reasons: list[str] = []
         for way in self._ways_left():
             if way.ranks and self._only_winners:
+                reasons = reasons or ["log-likelihoods of every candidate took too long"]
                 continue
             try:
                 scores = self._averaged(way, prompts, orders, candidates, limit)

@@ -304,7 +304,7 @@ def test_a_way_that_is_too_slow_gives_place_to_the_next(start, caplog: pytest.Lo
     assert len(stub.seen) == before + 1
 
 
-def test_a_way_that_took_all_the_time_is_not_taken_again(start) -> None:
+def test_a_way_that_took_all_the_time_is_not_taken_again(start, caplog: pytest.LogCaptureFixture) -> None:
     def reply(body: Any) -> str | Answer:
         return Answer(stub.done.wait(5)) if body.get("logprobs") else CODES[5]
 
@@ -312,6 +312,7 @@ def test_a_way_that_took_all_the_time_is_not_taken_again(start) -> None:
     with pytest.raises(TimeoutError):
         score(ranker)
     assert int(np.argmax(score(ranker))) == 5
+    assert "only names a winner: by grammar (log-likelihoods of every candidate took too long)" in caplog.text
 
 
 def test_stop_and_deadline(start) -> None:
