@@ -6,6 +6,7 @@ Nothing heavier than click is imported before a command needs it.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -57,3 +58,88 @@ def data(
 @ranker.group()
 def train() -> None:
     """Train a ranker: fine-tune a language model, or start from scratch."""
+
+
+@train.command()
+@click.argument("base")
+@click.argument("samples", type=PATH)
+@click.argument("out", type=PATH)
+@click.option("--lora", type=int, default=0, metavar="RANK", help="Train adapters of this rank, not all weights.")
+@click.option("--lora-alpha", type=float, help="Strength of the adapters; by default twice their rank.")
+@click.option("--epochs", type=int, default=1, show_default=True)
+@click.option("--batch", type=int, default=16, show_default=True, help="Samples a step.")
+@click.option("--rate", type=float, help="Highest learning rate; by default 1e-5, and 2e-4 for adapters.")
+@click.option("--warmup", type=float, default=0.1, show_default=True, help="Share of the steps in which it rises.")
+@click.option("--context", type=int, default=20_480, show_default=True, help="Most tokens of a sample.")
+@click.option("--pack", type=int, default=4096, show_default=True, help="Most tokens of a packed row; 0: no packing.")
+@click.option("--bf16/--fp32", default=True, show_default=True, help="Precision of the computation.")
+@click.option("--checkpointing", is_flag=True, help="Compute activations twice: less memory, a third slower.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--minutes", type=float, default=5.0, show_default=True, help="Between two checkpoints.")
+@click.option("--validate", type=PATH, help="Samples to answer before and after the training.")
+@click.option("--validate-most", type=int, default=200, show_default=True, help="Of these, so many.")
+@click.option("--threads", type=int, help="CPU threads.")
+def finetune(
+    base: str,
+    samples: Path,
+    out: Path,
+    minutes: float,
+    validate: Path | None,
+    validate_most: int,
+    threads: int | None,
+    **settings: Any,
+) -> None:
+    """Fine-tune BASE, a Llama, on SAMPLES in the published format; write it to the folder OUT, or go on with that.
+
+    BASE is a .gguf file, the folder of a checkpoint, a name on the Hugging Face hub, or smollm2. The defaults are the
+    published recipe. Started by "accelerate launch", it uses several GPUs.
+    """
+    from ncode_search.agent.tuning.hf_model import require_libraries
+
+    require_libraries(threads)
+    from ncode_search.agent.tuning.progress import StepLine
+    from ncode_search.agent.tuning.tune_run import TuneJob, tune
+    from ncode_search.agent.tuning.tune_settings import TuneSettings
+
+    job = TuneJob(base, samples, out, TuneSettings(**settings), minutes, validate, validate_most)
+    with StepLine() as line:
+        tune(job, line, line.say)
+    print(f"{out}: trained; next: ncode ranker export {out} {out.name}.gguf")
+
+
+@ranker.command()
+@click.argument("checkpoint")
+@click.argument("out", type=PATH)
+@click.option("--quantize", "kind", default="F16", show_default=True, help="F32, F16, Q8_0, Q4_K_M and so on.")
+def export(checkpoint: str, out: Path, kind: str) -> None:
+    """Write CHECKPOINT, the folder of a fine-tuned model, as OUT.gguf for llama.cpp.
+
+    Adapters are merged; the tokenizer, what the model is and what it was trained on go into the file.
+    """
+    from ncode_search.agent.tuning.hf_model import require_libraries
+
+    require_libraries()
+    from ncode_search.agent.tuning.hf_export import export as write
+
+    write(checkpoint, out, kind)
+    print(f"{out}: {out.stat().st_size / 1e6:,.1f} MB, {kind.upper()}")
+
+
+@ranker.command()
+@click.argument("model")
+@click.argument("samples", type=PATH)
+@click.option("--most", type=int, default=200, show_default=True, help="Samples to ask, from the first.")
+@click.option("--threads", type=int, help="CPU threads.")
+def answers(model: str, samples: Path, most: int, threads: int | None) -> None:
+    """Ask MODEL for the best candidate of each pool of SAMPLES, and say how often it is right.
+
+    MODEL is a .gguf file or smollm2, run by llama.cpp, or a checkpoint's folder, run by PyTorch. Without any idea it is
+    right in one pool of ten.
+    """
+    from ncode_search.agent.tuning.answers import opened, read_samples, share_right
+    from ncode_search.agent.tuning.progress import Progress
+
+    found = read_samples(samples, most)
+    with opened(model, threads) as answering, Progress(len(found), "pools") as progress:
+        share = share_right(answering, found, progress)
+    print(f"{model}: {share:.1%} of {len(found)} pools answered right")

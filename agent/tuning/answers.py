@@ -6,7 +6,8 @@ stays in the order of the sample. A model without any idea is right in one pool 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -15,7 +16,9 @@ from numpy.typing import NDArray
 
 from ncode_search.agent.errors import InputError
 from ncode_search.agent.ranking.chat_template import ChatTemplate
-from ncode_search.agent.ranking.llama_session import LlamaSession
+from ncode_search.agent.ranking.gguf_file import SMOLLM2, check_model, resolve_model, sha256
+from ncode_search.agent.ranking.llama_session import LlamaSession, SessionSettings
+from ncode_search.agent.ranking.selftest import proven_settings
 from ncode_search.agent.tuning.encoding import Encoder
 from ncode_search.agent.tuning.formats import from_line
 from ncode_search.agent.tuning.published import Sample
@@ -23,6 +26,10 @@ from ncode_search.agent.tuning.sample_file import read_lines
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+
+MOST_TOKENS = 20_480
+"""Context of a model in llama.cpp; as much as the model was trained with, where that is less."""
 
 
 class Answering(Protocol):
@@ -75,6 +82,24 @@ class GgufAnswers:
 
     def _render(self, text: str) -> str:
         return self._template.render(text) if self._template is not None else text
+
+
+@contextmanager
+def opened(model: str, threads: int | None = None) -> Iterator[Answering]:
+    """The model of a ``.gguf`` file or ``smollm2`` in llama.cpp, a checkpoint's in PyTorch. Raises `InputError`."""
+    if model == SMOLLM2 or model.endswith(".gguf"):
+        path = resolve_model(model)
+        check_model(path)
+        settings = proven_settings(path, sha256(path), SessionSettings(threads=threads, context=MOST_TOKENS))
+        with LlamaSession(path, settings) as session:
+            yield GgufAnswers(session)
+        return
+    from ncode_search.agent.tuning.hf_export import load_trained
+    from ncode_search.agent.tuning.hf_model import require_libraries
+
+    require_libraries(threads)
+    base, _ = load_trained(model)
+    yield TorchAnswers(base.model.eval(), Encoder(base.tokenizer, base.model.config.max_position_embeddings))
 
 
 def share_right(

@@ -107,7 +107,9 @@ class Trainer:
         torch.manual_seed(self.settings.seed)
         model = with_adapters(base.model, self.settings) if self.settings.lora else base.model
         if self.settings.checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # transformers 4 knows this by the old name only
+                model.gradient_checkpointing_enable({"use_reentrant": False})
             model.enable_input_require_grads()
         model.train()
         parts = [part for part in model.parameters() if part.requires_grad]

@@ -44,15 +44,20 @@ def load_base(name: str) -> Base:
     return Base(model, tokenizer, name)
 
 
-def require_libraries() -> None:
-    """Raises `InputError` where the extra for tuning is not installed."""
+def require_libraries(threads: int | None = None) -> None:
+    """Make the libraries ready and quiet; `threads` of PyTorch's. Raises `InputError` where one is not installed."""
     try:
+        import accelerate  # noqa: F401
         import gguf  # noqa: F401
+        import peft  # noqa: F401
+        import torch
         import transformers
     except ImportError as error:
         raise InputError(f"{error.name} is not installed: pip install 'ncode-search[tune]'") from None
+    if threads is not None:
+        torch.set_num_threads(max(threads, 1))
     transformers.utils.logging.disable_progress_bar()
-    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.set_verbosity_error()
 
 
 def gguf_fields(reader: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How a language model is fine-tuned. The published recipe is the default: all weights, one epoch, rate 1e-5, cosine."""
+"""How a language model is fine-tuned. Defaults are the published recipe: all weights, one epoch, rate 1e-5, cosine."""
 
 from __future__ import annotations
 
