@@ -65,7 +65,7 @@ def train() -> None:
 @click.argument("samples", type=PATH)
 @click.argument("out", type=PATH)
 @click.option("--lora", type=int, default=0, metavar="RANK", help="Train adapters of this rank, not all weights.")
-@click.option("--lora-alpha", type=float, help="Strength of the adapters; by default twice their rank.")
+@click.option("--lora-alpha", type=int, help="Strength of the adapters; by default twice their rank.")
 @click.option("--epochs", type=int, default=1, show_default=True)
 @click.option("--batch", type=int, default=16, show_default=True, help="Samples a step.")
 @click.option("--rate", type=float, help="Highest learning rate; by default 1e-5, and 2e-4 for adapters.")

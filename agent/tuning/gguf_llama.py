@@ -20,14 +20,17 @@ from ncode_search.agent.errors import InputError
 if TYPE_CHECKING:
     import gguf
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import LlamaForCausalLM
 
 Array = NDArray[np.float32]
+Config = Any
+"""A `LlamaConfig`; its fields differ between versions of transformers."""
+
 _LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
 _DIVISORS = "rope_freqs.weight"
 
 
-def add_dimensions(writer: gguf.GGUFWriter, config: LlamaConfig) -> None:
+def add_dimensions(writer: gguf.GGUFWriter, config: Config) -> None:
     """Write what llama.cpp must know of the model's shape."""
     head = head_size(config)
     writer.add_context_length(config.max_position_embeddings)
@@ -44,7 +47,7 @@ def add_dimensions(writer: gguf.GGUFWriter, config: LlamaConfig) -> None:
     writer.add_vocab_size(config.vocab_size)
 
 
-def gguf_tensors(config: LlamaConfig, weights: Mapping[str, torch.Tensor]) -> Iterator[tuple[str, Array]]:
+def gguf_tensors(config: Config, weights: Mapping[str, torch.Tensor]) -> Iterator[tuple[str, Array]]:
     """Names and values of all tensors of the GGUF."""
     import gguf
 
@@ -82,7 +85,7 @@ def load_llama(reader: gguf.GGUFReader, fields: Mapping[str, Any], path: Path) -
     return model
 
 
-def rope_divisors(config: LlamaConfig) -> Array | None:
+def rope_divisors(config: Config) -> Array | None:
     """What llama.cpp divides the rotary frequencies by; None for those that are not scaled."""
     rope = _rope(config)
     kind = rope.get("rope_type", rope.get("type", "default"))
@@ -95,7 +98,7 @@ def rope_divisors(config: LlamaConfig) -> Array | None:
     return _llama3_divisors(rope, head_size(config))
 
 
-def head_size(config: LlamaConfig) -> int:
+def head_size(config: Config) -> int:
     """Numbers a head."""
     return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
 
@@ -109,13 +112,13 @@ def _llama3_divisors(rope: Mapping[str, Any], head: int) -> Array:
     return np.asarray(1 / ((1 - smooth) / factor + smooth), dtype=np.float32)
 
 
-def _rope(config: LlamaConfig) -> dict[str, Any]:
+def _rope(config: Config) -> dict[str, Any]:
     """Rotary parameters; transformers 4 keeps them in two places."""
     found = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
     return {"rope_theta": getattr(config, "rope_theta", 10000.0), **found}
 
 
-def _permuted(name: str, values: Array, config: LlamaConfig, back: bool = False) -> Array:
+def _permuted(name: str, values: Array, config: Config, back: bool = False) -> Array:
     heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
     for projection, count in heads.items():
         if f".{projection}." in name:
@@ -124,7 +127,7 @@ def _permuted(name: str, values: Array, config: LlamaConfig, back: bool = False)
     return values
 
 
-def _config(fields: Mapping[str, Any], tensors: Mapping[str, Any], path: Path) -> LlamaConfig:
+def _config(fields: Mapping[str, Any], tensors: Mapping[str, Any], path: Path) -> Config:
     from transformers import LlamaConfig
 
     def number(key: str, default: Any = None) -> Any:
@@ -135,7 +138,8 @@ def _config(fields: Mapping[str, Any], tensors: Mapping[str, Any], path: Path) -
 
     heads = number("attention.head_count")
     theta = number("rope.freq_base", 10000.0)
-    return LlamaConfig(
+    make: Config = LlamaConfig
+    return make(
         vocab_size=len(fields["tokenizer.ggml.tokens"]),
         hidden_size=number("embedding_length"),
         intermediate_size=number("feed_forward_length"),
@@ -166,7 +170,7 @@ def _scaling(tensors: Mapping[str, Any], theta: float, path: Path) -> dict[str, 
     return scaling
 
 
-def _hf_tensor(name: str, tensors: Mapping[str, Any], config: LlamaConfig, path: Path) -> Array:
+def _hf_tensor(name: str, tensors: Mapping[str, Any], config: Config, path: Path) -> Array:
     import gguf
 
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
@@ -177,5 +181,5 @@ def _hf_tensor(name: str, tensors: Mapping[str, Any], config: LlamaConfig, path:
     return _permuted(name, np.array(values, dtype=np.float32), config, back=True)
 
 
-def _wanted(model: LlamaForCausalLM, config: LlamaConfig) -> list[str]:
+def _wanted(model: LlamaForCausalLM, config: Config) -> list[str]:
     return [name for name in model.state_dict() if name != "lm_head.weight" or not config.tie_word_embeddings]

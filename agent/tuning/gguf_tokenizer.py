@@ -47,17 +47,19 @@ def from_fields(fields: Fields, where: str) -> PreTrainedTokenizerBase:
     names = {"bos_token": special["bos"], "eos_token": special["eos"], "pad_token": special["padding"]}
     begin = special["bos"] if fields.get("tokenizer.ggml.add_bos_token", False) else None
     tokenizer = Tokenizer.from_str(json.dumps(_tokenizer_json(words, kinds, _merges(fields), pre, begin)))
-    return PreTrainedTokenizerFast(
+    make: Any = PreTrainedTokenizerFast
+    made: PreTrainedTokenizerBase = make(
         tokenizer_object=tokenizer,
         chat_template=fields.get("tokenizer.chat_template"),
         clean_up_tokenization_spaces=False,
         **{name: word for name, word in names.items() if word is not None},
     )
+    return made
 
 
 def add_tokenizer(writer: gguf.GGUFWriter, tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> None:
     """Write `tokenizer` for a model of `vocabulary` tokens. Raises `InputError` where llama.cpp would cut otherwise."""
-    described = json.loads(tokenizer.backend_tokenizer.to_str())  # type: ignore[attr-defined]
+    described = json.loads(tokenizer.backend_tokenizer.to_str())
     pre = cutting_of(described)
     words, kinds = _vocabulary(described, vocabulary)
     writer.add_tokenizer_model("gpt2")

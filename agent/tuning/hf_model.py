@@ -15,15 +15,15 @@ from ncode_search.agent.errors import InputError
 from ncode_search.agent.ranking.gguf_file import SMOLLM2, check_model, resolve_model
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
 class Base:
     """A causal language model and its tokenizer."""
 
-    model: PreTrainedModel
-    """With 32-bit weights."""
+    model: Any
+    """A `PreTrainedModel` with 32-bit weights."""
     tokenizer: PreTrainedTokenizerBase
     name: str
     """What `load_base` was given."""
@@ -56,8 +56,9 @@ def require_libraries(threads: int | None = None) -> None:
         raise InputError(f"{error.name} is not installed: pip install 'ncode-search[tune]'") from None
     if threads is not None:
         torch.set_num_threads(max(threads, 1))
-    transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
+    logging: Any = transformers.utils.logging
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
 
 
 def gguf_fields(reader: Any) -> dict[str, Any]:
@@ -65,7 +66,7 @@ def gguf_fields(reader: Any) -> dict[str, Any]:
     return {name: field.contents() for name, field in reader.fields.items()}
 
 
-def _from_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def _from_gguf(path: Path) -> tuple[Any, PreTrainedTokenizerBase]:
     import gguf
 
     from ncode_search.agent.tuning.gguf_llama import load_llama
@@ -77,7 +78,7 @@ def _from_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     return load_llama(reader, fields, path), from_fields(fields, str(path))
 
 
-def _from_checkpoint(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def _from_checkpoint(name: str) -> tuple[Any, PreTrainedTokenizerBase]:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

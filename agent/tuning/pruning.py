@@ -58,7 +58,7 @@ class PrunedTable:
     def rows_of(self, codes: Codes) -> Rows:
         """The row of each code of `space`, shape ``(m,)``; -1 where the table has none."""
         if self._is_indexed:
-            return self._row_by_index[codes @ self._strides]
+            return np.asarray(self._row_by_index[codes @ self._strides], dtype=np.intp)
         order, sorted_hashes = self._hashes
         at = np.minimum(np.searchsorted(sorted_hashes, _core.hash64(codes)), len(self) - 1)
         return np.where((self.codes[order[at]] == codes).all(axis=1), order[at], -1)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +71,7 @@ def tune(job: TuneJob, report: Callable[[Step], None], say: Say) -> None:
         answers["before"] = _answers(trainer, held_out)
         say(f"before: {answers['before']:.1%} of {len(held_out)} pools answered right")
     with _log(job.out, trainer) as log:
-        _train(trainer, job, identity, answers, lambda step: (report(step), log(step)))
+        _train(trainer, job, identity, answers, (report, log))
     if held_out:
         answers["after"] = _answers(trainer, held_out)
         say(f"after: {answers['after']:.1%} of {len(held_out)} pools answered right")
@@ -79,12 +79,16 @@ def tune(job: TuneJob, report: Callable[[Step], None], say: Say) -> None:
 
 
 def _train(
-    trainer: Trainer, job: TuneJob, identity: dict[str, Any], answers: dict[str, float], told: Callable[[Step], object]
+    trainer: Trainer,
+    job: TuneJob,
+    identity: dict[str, Any],
+    answers: dict[str, float],
+    listeners: Sequence[Callable[[Step], None]],
 ) -> None:
     saved = time.monotonic()
     with _asked_to_stop() as asked:
         for step in trainer.run():
-            if trainer.accelerator.is_main_process:
+            for told in listeners if trainer.accelerator.is_main_process else ():
                 told(step)
             stop = bool(asked) and step.number < step.steps
             if stop or time.monotonic() - saved >= 60 * job.minutes:
@@ -196,11 +200,11 @@ def _log(out: Path, trainer: Trainer) -> Iterator[Callable[[Step], None]]:
     except ImportError:
         yield lambda step: None
         return
-    with SummaryWriter(str(out / "logs"), purge_step=trainer.done + 1) as writer:  # type: ignore[no-untyped-call]
+    with SummaryWriter(str(out / "logs"), purge_step=trainer.done + 1) as writer:
 
         def write(step: Step) -> None:
-            writer.add_scalar("loss", step.loss, step.number)  # type: ignore[no-untyped-call]
-            writer.add_scalar("rate", step.rate, step.number)  # type: ignore[no-untyped-call]
-            writer.add_scalar("tokens/s", step.tokens / step.seconds, step.number)  # type: ignore[no-untyped-call]
+            writer.add_scalar("loss", step.loss, step.number)
+            writer.add_scalar("rate", step.rate, step.number)
+            writer.add_scalar("tokens/s", step.tokens / step.seconds, step.number)
 
         yield write

@@ -17,7 +17,7 @@ class TuneSettings:
 
     lora: int = 0
     """Rank of the low-rank adapters that are trained in place of all weights; 0 for all weights."""
-    lora_alpha: float | None = None
+    lora_alpha: int | None = None
     """What the adapters are multiplied by, times the rank; twice the rank by default."""
     epochs: int = 1
     batch: int = 16
@@ -54,9 +54,9 @@ class TuneSettings:
         return (LORA_RATE if self.lora else FULL_RATE) if self.rate is None else self.rate
 
     @property
-    def alpha(self) -> float:
+    def alpha(self) -> int:
         """What the adapters are multiplied by, times the rank."""
-        return 2.0 * self.lora if self.lora_alpha is None else self.lora_alpha
+        return 2 * self.lora if self.lora_alpha is None else self.lora_alpha
 
     def rate_at(self, step: int, steps: int) -> float:
         """Learning rate of step number `step` of `steps`: up along a line, then down along a cosine."""

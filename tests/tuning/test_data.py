@@ -106,7 +106,7 @@ def test_a_killed_process_is_continued(table, tmp_path, monkeypatch):
 
 def test_the_number_of_samples_is_reported(table, tmp_path, monkeypatch):
     monkeypatch.setattr(data, "BLOCK", 10)
-    told = []
+    told: list[int] = []
     write_samples(tmp_path / "a.jsonl", settings(table, samples=25), report=told.append)
     assert told == [10, 20, 25]
 

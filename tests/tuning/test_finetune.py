@@ -151,7 +151,7 @@ def job(tiny_llama, samples, tmp_path, **options):
 
 @pytest.mark.parametrize("lora", [0, 4])
 def test_a_stopped_job_goes_on_and_gives_the_same_model(tiny_llama, samples, tmp_path, monkeypatch, lora):
-    said = []
+    said: list[str] = []
     whole = job(tiny_llama, samples, tmp_path, lora=lora, out="whole")
     tune(whole, lambda step: None, said.append)
     cut = job(tiny_llama, samples, tmp_path, lora=lora)
