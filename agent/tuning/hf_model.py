@@ -8,6 +8,7 @@ gives it later.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from logging import ERROR, getLogger
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,7 @@ def require_libraries(threads: int | None = None) -> None:
     logging: Any = transformers.utils.logging
     logging.disable_progress_bar()
     logging.set_verbosity_error()
+    getLogger("huggingface_hub").setLevel(ERROR)  # it tells of every retry
 
 
 def gguf_fields(reader: Any) -> dict[str, Any]:
@@ -82,6 +84,8 @@ def _from_checkpoint(name: str) -> tuple[Any, PreTrainedTokenizerBase]:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    if not Path(name).is_dir() and (name.count("/") != 1 or name.startswith((".", "/", "~"))):
+        raise InputError(f"{name} is no folder and no name of a model such as owner/model: check its path")
     try:
         model = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32)
         return model, AutoTokenizer.from_pretrained(name)

@@ -151,7 +151,7 @@ def test_a_tokenizer_that_llama_cpp_reads_otherwise_is_found(tiny_llama, tmp_pat
     assert list(Path(tmp_path).iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["nowhere/at-all", "nowhere.gguf"])
+@pytest.mark.parametrize("name", ["nowhere/at-all", "nowhere.gguf", "nowhere", "./nowhere/at-all", "a/b/nowhere"])
 def test_a_model_that_is_not_there_is_one_clear_error(name, monkeypatch):
     def refuse(*arguments, **options):
         raise OSError("no network in tests")
