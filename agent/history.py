@@ -66,6 +66,10 @@ class Decision:
     """Whether another ranker than the search's own decided."""
     reason: str | None
     """Why it was a fallback."""
+    predicted: Mapping[str, float] | None = None
+    """The value that each forecaster predicted for the chosen candidate."""
+    trust: Mapping[str, float] | None = None
+    """The say that each of them had."""
 
 
 @dataclass(frozen=True)
@@ -247,9 +251,16 @@ class History:
     def _add_decision(self, trial: int, decision: Decision, now: float) -> None:
         self._db.execute(
             "INSERT INTO decisions "
-            "(trial, ranker, model, model_sha256, pool, rank, seconds, fallback, reason, decided_at) VALUES "
-            "(:trial, :ranker, :model, :model_sha256, :pool, :rank, :seconds, :fallback, :reason, :decided_at)",
-            {"trial": trial, "decided_at": now, **vars(decision)},
+            "(trial, ranker, model, model_sha256, pool, rank, seconds, fallback, reason, predicted, trust, decided_at) "
+            "VALUES (:trial, :ranker, :model, :model_sha256, :pool, :rank, :seconds, :fallback, :reason, "
+            ":predicted, :trust, :decided_at)",
+            {
+                **vars(decision),
+                "trial": trial,
+                "predicted": _json(decision.predicted),
+                "trust": _json(decision.trust),
+                "decided_at": now,
+            },
         )
 
     # Reading
@@ -297,12 +308,25 @@ class History:
         ).fetchall()
         return [row[0] for row in rows], np.array([row[1] for row in rows], dtype=np.float64)
 
+    def predicted(self, most: int) -> dict[str, dict[str, float]]:
+        """What was predicted for the trials of the newest `most` decisions that predicted something, by code."""
+        rows = self._db.conn.execute(
+            "SELECT code, predicted FROM decisions JOIN trials ON trials.id = decisions.trial "
+            "WHERE predicted IS NOT NULL ORDER BY trial DESC LIMIT ?",
+            [most],
+        )
+        return {code: json.loads(text) for code, text in rows}
+
     def _select(self, where: str, parameters: list[Any], order: str = "id") -> Iterator[Trial]:
         cursor = self._db.conn.execute(f"SELECT {_COLUMNS} FROM trials {where} ORDER BY {order}", parameters)
         return map(_to_trial, cursor)
 
 
 _COLUMNS = ", ".join(Trial.__dataclass_fields__)
+
+
+def _json(numbers: Mapping[str, float] | None) -> str | None:
+    return None if numbers is None else json.dumps(numbers)
 
 
 def _to_trial(row: tuple[Any, ...]) -> Trial:

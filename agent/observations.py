@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,14 @@ from numpy.typing import NDArray
 Codes = NDArray[np.uint8]
 """Codes as rows: shape ``(n, L)``, dtype uint8."""
 
+FORECASTERS = ("model", "ridge", "history")
+"""Whose predictions a ranker may leave behind: a model's, ridge regression's, and those of the history's middle."""
 LEADERS = 256
 """How many of the best trials the log keeps sorted; asking for more sorts the whole history."""
+
+
+_NO_FORECASTS = np.empty((0, len(FORECASTERS)))
+_NO_FORECAST = np.full(len(FORECASTERS), np.nan)
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,10 @@ class Observations:
     """Codes whose trials failed or were pruned, shape ``(f, L)``."""
     leaders: Sequence[int] = ()
     """Indices of the best trials, best first, as far as they are already known."""
+    forecasts: NDArray[np.float64] = field(default_factory=lambda: _NO_FORECASTS)
+    """What `FORECASTERS` predicted for each completed trial when it was chosen, shape ``(n, 3)``; NaN where nothing was
+    predicted. Shape ``(0, 3)`` where nothing is known of predictions.
+    """
 
     def __len__(self) -> int:
         return len(self.values)
@@ -56,7 +66,9 @@ class ObservationLog:
         self._codes = _GrowingArray(np.empty((0, length), dtype=np.uint8))
         self._values = _GrowingArray(np.empty(0, dtype=np.float64))
         self._failed = _GrowingArray(np.empty((0, length), dtype=np.uint8))
+        self._forecasts = _GrowingArray(_NO_FORECASTS)
         self._pending: dict[int, NDArray[np.uint8]] = {}
+        self._pending_forecasts: dict[int, NDArray[np.float64]] = {}
         self._leaders: list[tuple[float, int]] = []
 
     @property
@@ -69,17 +81,24 @@ class ObservationLog:
         """How many trials are queued or running."""
         return len(self._pending)
 
-    def load(self, codes: Codes, values: NDArray[np.float64], failed: Codes) -> None:
-        """Take over the finished trials of a history at once, oldest first."""
+    def load(
+        self, codes: Codes, values: NDArray[np.float64], failed: Codes, forecasts: NDArray[np.float64] | None = None
+    ) -> None:
+        """Take over the finished trials of a history at once, oldest first; `forecasts` as in `Observations`."""
         self._codes.extend(codes)
         self._values.extend(values)
         self._failed.extend(failed)
+        self._forecasts.extend(np.full((len(values), len(FORECASTERS)), np.nan) if forecasts is None else forecasts)
         best = np.argsort(-values, kind="stable")[:LEADERS]
         self._leaders = [(-float(values[index]), int(index)) for index in best]
 
-    def begin(self, trial: int, code: NDArray[np.uint8]) -> None:
-        """A trial was queued: its code is in flight."""
+    def begin(
+        self, trial: int, code: NDArray[np.uint8], forecast: NDArray[np.float64] | None = None
+    ) -> None:
+        """A trial was queued: its code is in flight. `forecast`: what was predicted for it, shape ``(3,)``."""
         self._pending[trial] = code
+        if forecast is not None:
+            self._pending_forecasts[trial] = forecast
 
     def complete(self, trial: int, value: float) -> None:
         """A trial in flight completed with `value` (higher is better)."""
@@ -87,10 +106,12 @@ class ObservationLog:
         del self._leaders[LEADERS:]
         self._codes.append(self._pending.pop(trial))
         self._values.append(value)
+        self._forecasts.append(self._pending_forecasts.pop(trial, _NO_FORECAST))
 
     def fail(self, trial: int) -> None:
         """A trial in flight ended without a value."""
         self._failed.append(self._pending.pop(trial))
+        self._pending_forecasts.pop(trial, None)
 
     def view(self) -> Observations:
         """All that is known now."""
@@ -100,6 +121,7 @@ class ObservationLog:
             pending=self._pending_codes(),
             failed=self._failed.view(),
             leaders=[index for _, index in self._leaders],
+            forecasts=self._forecasts.view(),
         )
 
     def view_without_last(self, code: NDArray[np.uint8]) -> Observations:
@@ -113,7 +135,7 @@ class ObservationLog:
             return self.view()
         leaders = [index for _, index in self._leaders if index < len(codes)]
         pending = np.concatenate([self._pending_codes(), code[np.newaxis]])
-        return Observations(codes, values, pending, failed, leaders)
+        return Observations(codes, values, pending, failed, leaders, self._forecasts.view()[: len(codes)])
 
     def _pending_codes(self) -> Codes:
         if not self._pending:

@@ -35,6 +35,10 @@ class CandidatePool:
         """These codes, shape ``(n, L)``, are never to be proposed again."""
         self._seen.insert(codes)
 
+    def unseen(self, codes: Codes) -> Codes:
+        """Those of `codes` that may still be proposed."""
+        return codes[~self._seen.contains(codes)]
+
     def draw(self, known: Observations, size: int, rng: np.random.Generator) -> Codes:
         """A pool of up to `size` new codes, shape ``(m, L)``, in random order; fewer only where fewer are left."""
         chosen = _core.CodeSet(self._space)

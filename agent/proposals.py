@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncode_search.agent.history import Decision
-from ncode_search.agent.observations import Codes, Observations
-from ncode_search.agent.ranking.base import Ranker, RankerInfo
+from ncode_search.agent.observations import FORECASTERS, Codes, Observations
+from ncode_search.agent.ranking.base import Ranker, RankerInfo, Ranking
 from ncode_search.agent.ranking.baselines import EvolutionRanker, RandomRanker
-from ncode_search.agent.ranking.thread import RankerThread, Scores
+from ncode_search.agent.ranking.thread import RankerThread
 from ncode_search.agent.session import Chosen, Session
 from ncode_search.agent.settings import RankerSettings
 
@@ -38,7 +38,7 @@ class Draft:
     pool: Codes
     ties: NDArray[np.intp]
     """The order among candidates of equal scores."""
-    scores: Future[Scores] | None
+    scores: Future[Ranking] | None
     """The ranker's answer to come; None where the ranker cannot be asked."""
     begun: float
 
@@ -85,8 +85,8 @@ class Proposer:
 
     def finish(self, session: Session, draft: Draft) -> Chosen:
         """Choose by the scores that are there, and record the trial together with the decision."""
-        info, scores, reason = self._judge(draft)
-        order = np.lexsort((draft.ties, -scores))
+        info, ranking, reason = self._judge(draft)
+        chosen = np.lexsort((draft.ties, -ranking.scores))[0]
         decision = Decision(
             ranker=info.name,
             model=info.model,
@@ -96,19 +96,21 @@ class Proposer:
             seconds=time.monotonic() - draft.begun,
             fallback=reason is not None,
             reason=reason,
+            predicted=_forecast(ranking, chosen, session.sign),
+            trust=ranking.trust,
         )
-        proposed_by = "startup" if self._is_startup(draft.trial) else info.name
-        return session.add(draft.pool[order[0]], proposed_by, decision)
+        proposed_by = "startup" if self._is_startup(draft.trial) else ranking.decided_by or info.name
+        return session.add(draft.pool[chosen], proposed_by, decision)
 
     def _is_startup(self, trial: int) -> bool:
         return trial <= self._startup
 
-    def _ask(self, trial: int, known: Observations, pool: Codes) -> Future[Scores] | None:
+    def _ask(self, trial: int, known: Observations, pool: Codes) -> Future[Ranking] | None:
         if self._is_startup(trial) or self._thread.is_busy:
             return None
-        return self._thread.score(known, pool, self._rng(trial, "ranker"))
+        return self._thread.rank(known, pool, self._rng(trial, "ranker"))
 
-    def _judge(self, draft: Draft) -> tuple[RankerInfo, Scores, str | None]:
+    def _judge(self, draft: Draft) -> tuple[RankerInfo, Ranking, str | None]:
         """Who decides, by which scores, and why it is not the search's ranker where it is not."""
         if self._is_startup(draft.trial):
             return self._score_with(RandomRanker(), draft, None)
@@ -128,9 +130,9 @@ class Proposer:
         error = draft.scores.exception()
         return f"{type(error).__name__}: {error}" if error else None
 
-    def _score_with(self, ranker: Ranker, draft: Draft, reason: str | None) -> tuple[RankerInfo, Scores, str | None]:
+    def _score_with(self, ranker: Ranker, draft: Draft, reason: str | None) -> tuple[RankerInfo, Ranking, str | None]:
         scores = ranker.score(draft.known, draft.pool, self._rng(draft.trial, "fallback"))
-        return ranker.info, scores, reason
+        return ranker.info, Ranking(scores), reason
 
     def _warn(self, reason: str | None) -> None:
         level = logging.DEBUG if self._warned else logging.WARNING
@@ -141,3 +143,10 @@ class Proposer:
 
     def _rng(self, trial: int, use: str) -> np.random.Generator:
         return np.random.default_rng([self._seed, trial, _STREAMS.index(use)])
+
+
+def _forecast(ranking: Ranking, chosen: int, sign: float) -> dict[str, float] | None:
+    """The values that were predicted for the chosen candidate, as the user's metric has them."""
+    if ranking.forecasts is None:
+        return None
+    return dict(zip(FORECASTERS, (sign * ranking.forecasts[chosen]).tolist(), strict=True))

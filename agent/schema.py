@@ -14,6 +14,12 @@ def m001_trials_epochs_decisions(db: Database) -> None:
     db.executescript(_FIRST_SCHEMA)
 
 
+@MIGRATIONS()
+def m002_forecasts(db: Database) -> None:
+    """What a ranker that predicts values predicted, and how far it was trusted; both JSON."""
+    db.executescript("ALTER TABLE decisions ADD COLUMN predicted TEXT; ALTER TABLE decisions ADD COLUMN trust TEXT")
+
+
 _FIRST_SCHEMA = """
 CREATE TABLE meta (
     key TEXT PRIMARY KEY,

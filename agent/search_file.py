@@ -161,6 +161,6 @@ def _evaluator(table: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _ranker_from_text(settings: RankerSettings, text: str) -> RankerSettings:
     if text in RANKERS:
-        return dataclasses.replace(settings, kind=text)
+        return dataclasses.replace(settings, kind=text, model=None)
     model = text if is_url(text) else str(Path(text).absolute())
     return dataclasses.replace(settings, kind="llama", model=model)

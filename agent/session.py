@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,11 +18,16 @@ from numpy.typing import NDArray
 from ncode_search.agent import agent_lock
 from ncode_search.agent.database import translated
 from ncode_search.agent.history import Decision, History, Objective, Trial
-from ncode_search.agent.observations import ObservationLog, Observations
+from ncode_search.agent.observations import FORECASTERS, ObservationLog, Observations
 from ncode_search.agent.pool import CandidatePool
 from ncode_search.agent.processes import ProcessId
 from ncode_search.agent.space import Config, SearchSpace
 from ncode_search.agent.states import TrialState
+
+
+_REMEMBERED = 256
+"""Decisions whose forecasts are read back when a history is opened; older ones matter no more."""
+_NOTHING = np.full(len(FORECASTERS), np.nan)
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,9 @@ class Session:
         """Chosen trials without a worker, the oldest first."""
         self.orphans: deque[Trial] = deque()
         """Running trials that the worker of a former agent still trains."""
-        self._sign = objective.sign
+        self.sign = objective.sign
+        """1 where higher values are better, -1 where lower ones are."""
+        self._forecasts: dict[str, NDArray[np.float64]] = {}
         self._log = ObservationLog(len(space))
         self._last: Chosen | None = None
         self._renewed = time.monotonic()
@@ -102,6 +110,8 @@ class Session:
         """A decision was made: record it, and queue its trial."""
         chosen = self._chosen(self.next_trial, self.space.to_text(code[np.newaxis])[0])
         self.history.add(chosen.trial, chosen.text, proposed_by, decision)
+        if decision.predicted is not None:
+            self._forecasts[chosen.text] = self._forecast(decision.predicted)
         self.candidates.mark_seen(code[np.newaxis])
         self._enqueue(chosen)
         self._last = chosen
@@ -110,9 +120,11 @@ class Session:
     def settle(self, trial: int) -> Trial:
         """A worker says that it has recorded a trial: read what it wrote."""
         row = self.history.trial(trial)
+        if row.state.is_finished:
+            self._forecasts.pop(row.code, None)
         if row.state is TrialState.COMPLETE:
             assert row.value is not None
-            self._log.complete(trial, self._sign * row.value)
+            self._log.complete(trial, self.sign * row.value)
         elif row.state.is_finished:
             self._log.fail(trial)
         return row
@@ -133,16 +145,18 @@ class Session:
         # One snapshot: a worker of a former agent may finish its trial at any moment, also between two of these reads.
         with self.history.snapshot():
             texts, values = self.history.finished()
+            predicted = self.history.predicted(_REMEMBERED)
             running = list(self.history.trials(TrialState.RUNNING))
             queued = list(self.history.trials(TrialState.QUEUED))
             last = self.history.last_trial()
             if last:
                 self._last = self._chosen(last, self.history.trial(last).code)
+        self._forecasts = {code: self._forecast(numbers) for code, numbers in predicted.items()}
         self._load_finished(texts, values)
         for trial in queued:
             self._enqueue(self._chosen(trial.id, trial.code))
         for trial in reversed(running):
-            self._log.begin(trial.id, self._code(trial.code))
+            self._log.begin(trial.id, self._code(trial.code), self._forecasts.get(trial.code))
             if is_being_trained(trial):
                 self.orphans.appendleft(trial)
             else:
@@ -152,11 +166,19 @@ class Session:
     def _load_finished(self, texts: list[str], values: NDArray[np.float64]) -> None:
         codes = self.space.from_text(texts)
         complete = ~np.isnan(values)
-        self._log.load(codes[complete], self._sign * values[complete], codes[~complete])
+        forecasts = [
+            self._forecasts.get(text, _NOTHING) for text, is_complete in zip(texts, complete, strict=True) if is_complete
+        ]
+        self._log.load(
+            codes[complete], self.sign * values[complete], codes[~complete], np.array(forecasts).reshape(-1, len(_NOTHING))
+        )
         self.candidates.mark_seen(codes)
 
+    def _forecast(self, predicted: Mapping[str, float]) -> NDArray[np.float64]:
+        return self.sign * np.array([predicted.get(name, np.nan) for name in FORECASTERS])
+
     def _enqueue(self, chosen: Chosen) -> None:
-        self._log.begin(chosen.trial, chosen.code)
+        self._log.begin(chosen.trial, chosen.code, self._forecasts.get(chosen.text))
         self.queue.append(chosen)
 
     def _chosen(self, trial: int, text: str) -> Chosen:

@@ -57,15 +57,15 @@ class SearchSettings:
 class RankerSettings:
     """Who chooses among the candidates, and how many there are. Raises `InputError` for a value that cannot be."""
 
-    kind: str = "llama"
-    """``llama``, ``random`` or ``evolution``."""
-    model: str = "smollm2"
-    """For ``llama``: ``smollm2``, a path to a ``.gguf`` file, relative to the search file, or a server's address, like
-    ``http://127.0.0.1:8080``."""
+    kind: str = "embedded"
+    """``embedded``: the model that comes with the package; ``llama``: a language model; ``evolution``; ``random``."""
+    model: str | None = None
+    """A model in place of the packaged one: a path to a ``.gguf`` file, relative to the search file, a server's address,
+    like ``http://127.0.0.1:8080``, or ``smollm2``, which is also the default of ``llama``."""
     pool: int = 128
     """Candidates a decision."""
     history: int = 200
-    """For ``llama``: the most trials that are shown to the model, best first."""
+    """The most trials that are shown to the model."""
     shuffles: int = 4
     """For ``llama``: orders of the pool's list whose scores are averaged, since models favour places in a list."""
     startup: int | None = None
@@ -73,9 +73,9 @@ class RankerSettings:
     deadline: str | float = 60.0
     """Time limit of one decision; past it the evolution ranker decides. Written like `timeout`."""
     threads: int | None = None
-    """For ``llama``: CPU threads; default: all cores."""
+    """CPU threads of the model; default: all cores."""
     gpu_layers: int = 0
-    """For ``llama``: layers of the model to keep on a GPU, -1 for all of them."""
+    """Layers of the model to keep on a GPU, -1 for all of them."""
     server_model: str | None = None
     """For a server: the model's name there; default: the first that it lists."""
     api_key_env: str = "NCODE_API_KEY"

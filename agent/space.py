@@ -7,6 +7,7 @@ option; as text it is one character a position. Options are JSON values and are 
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
@@ -50,6 +51,11 @@ class SearchSpace:
 
     def __repr__(self) -> str:
         return f"SearchSpace({len(self)} positions, {self.size:,} codes)"
+
+    @property
+    def ordered(self) -> tuple[bool, ...]:
+        """Which positions have options in an order: three numbers or more, rising or falling."""
+        return tuple(map(_is_ordered, self.positions.values()))
 
     @property
     def size(self) -> int:
@@ -106,6 +112,13 @@ class SearchSpace:
         except KeyError:
             allowed = ", ".join(digits)
             raise InputError(f"position {name!r} has no option {option!r}; allowed: {allowed}") from None
+
+
+def _is_ordered(options: Sequence[Any]) -> bool:
+    if len(options) < 3 or any(isinstance(one, bool) or not isinstance(one, (int, float)) for one in options):
+        return False
+    steps = [later > earlier for earlier, later in itertools.pairwise(options)]
+    return all(steps) or not any(steps)
 
 
 def _index_options(name: str, options: Sequence[Any]) -> dict[str, int]:

@@ -6,17 +6,17 @@ from pathlib import Path
 
 from ncode_search.agent.errors import InputError
 from ncode_search.agent.ranking.address import KEY_VARIABLE, is_url
-from ncode_search.agent.ranking.base import CodeText, Ranker
+from ncode_search.agent.ranking.base import ChoiceSpace, Ranker
 from ncode_search.agent.ranking.baselines import EvolutionRanker, RandomRanker
 from ncode_search.agent.ranking.prompt import MOST_TRIALS, SHUFFLES
 
-RANKERS = ("llama", "evolution", "random")
+RANKERS = ("embedded", "llama", "evolution", "random")
 """Names that `make_ranker` knows."""
 
 
 def make_ranker(
     kind: str,
-    space: CodeText,
+    space: ChoiceSpace,
     *,
     model: str | None = None,
     folder: Path | None = None,
@@ -28,10 +28,11 @@ def make_ranker(
     api_key_env: str = KEY_VARIABLE,
     deadline: float = 60.0,
 ) -> Ranker:
-    """The ranker `kind`, not loaded yet. The keywords matter to ``llama`` only.
+    """The ranker `kind`, not loaded yet. The keywords matter to ``embedded`` and ``llama`` only.
 
-    `model`: a .gguf file (relative paths from `folder`), ``smollm2``, or a server's address; `history`: most past
-    trials in the prompt; `shuffles`: orders of the pool's list that are averaged; `threads`: CPU threads, None for the
+    `model`: a .gguf file (relative paths from `folder`), ``smollm2``, or a server's address; without one, ``embedded``
+    is the packaged model and ``llama`` is SmolLM2. What a file is used as depends on its metadata, not on `kind`.
+    `history`: most past trials that the model sees; `shuffles`: orders of the pool's list that are averaged; `threads`: CPU threads, None for the
     physical cores; `gpu_layers`: layers on the GPU, negative for all; `server_model`, `api_key_env`, `deadline`: as in
     `ServerSettings`. Raises `InputError` for an unknown kind or an address that is none.
     """
@@ -39,7 +40,7 @@ def make_ranker(
         return RandomRanker()
     if kind == "evolution":
         return EvolutionRanker()
-    if kind != "llama":
+    if kind not in RANKERS:
         raise InputError(f"there is no ranker {kind!r}: choose one of {', '.join(RANKERS)}")
     # Imported late: a search without a model needs none of what these bring.
     if model is not None and is_url(model):
@@ -47,10 +48,24 @@ def make_ranker(
 
         server = ServerSettings(server_model, api_key_env, deadline)
         return ServerRanker(space, model, history=history, shuffles=shuffles, settings=server)
-    # A GGUF file with another protocol in its metadata (ncode.protocol) branches off here; without one it is a
-    # language model, which gets the published prompt.
+    if _is_embedded(kind, model, folder):
+        from ncode_search.agent.ranking.embedded import EmbeddedRanker
+        from ncode_search.agent.ranking.vector_session import VectorSettings
+
+        vectors = VectorSettings(threads, gpu_layers)
+        return EmbeddedRanker(space, model=model, folder=folder, room=history, settings=vectors)
+    # Without our metadata it is a language model, which gets the published prompt.
     from ncode_search.agent.ranking.llama import LlamaRanker
     from ncode_search.agent.ranking.llama_session import SessionSettings
 
     settings = SessionSettings(threads=threads, gpu_layers=gpu_layers)
     return LlamaRanker(space, model=model, folder=folder, history=history, shuffles=shuffles, settings=settings)
+
+
+def _is_embedded(kind: str, model: str | None, folder: Path | None) -> bool:
+    if model is None:
+        return kind == "embedded"
+    from ncode_search.agent.ranking.embedded_file import is_embedded
+    from ncode_search.agent.ranking.gguf_file import read_header, resolve_model
+
+    return is_embedded(read_header(resolve_model(model, folder)))

@@ -12,8 +12,12 @@ import importlib.util
 import math
 import mmap
 import struct
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ncode_search.agent.errors import InputError
 
@@ -22,7 +26,7 @@ SMOLLM2 = "smollm2"
 
 _MAGIC = b"GGUF"
 _VERSIONS = (2, 3)
-_STRING, _ARRAY = 8, 9
+_FLOAT32, _STRING, _ARRAY = 6, 8, 9
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _MOST_ENTRIES = 1 << 20
 """More tensors or keys than this is a damaged header, not a model."""
@@ -47,6 +51,8 @@ class GgufHeader:
     """Number of tensors."""
     size: int
     """Bytes that a whole file has at least."""
+    arrays: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    """The arrays of numbers that were asked for."""
 
 
 def resolve_model(model: str | None, folder: Path | None = None) -> Path:
@@ -74,14 +80,14 @@ def check_model(path: Path) -> GgufHeader:
     return header
 
 
-def read_header(path: Path) -> GgufHeader:
-    """The header of a GGUF file. Raises `InputError` if it is none, of another version, damaged or cut short."""
+def read_header(path: Path, arrays: Collection[str] = ()) -> GgufHeader:
+    """The header of a GGUF file, with the named arrays of 32-bit numbers. Raises `InputError` if it is none, of another version, damaged or cut short."""
     try:
         with path.open("rb") as file:
             size = path.stat().st_size
             _check_start(path, file.read(8))
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                header = _walk(_Reader(data))
+                header = _walk(_Reader(data), arrays)
     except OSError as error:
         raise InputError(f"model {path} cannot be read ({error.strerror}): check its permissions") from error
     except (struct.error, UnicodeDecodeError, RecursionError, _DamagedError) as error:
@@ -156,13 +162,15 @@ def _check_start(path: Path, start: bytes) -> None:
         raise InputError(f"model {path} is GGUF version {version}{big}, not 2 or 3: convert it again with llama.cpp")
 
 
-def _walk(reader: _Reader) -> GgufHeader:
+def _walk(reader: _Reader, wanted: Collection[str]) -> GgufHeader:
     tensors, keys = reader.count(), reader.count()
     metadata: dict[str, Scalar] = {}
+    arrays: dict[str, NDArray[np.float32]] = {}
     for _ in range(keys):
-        key = reader.string()
-        value = _value(reader, reader.number("I"))
-        if value is not None:
+        key, kind = reader.string(), reader.number("I")
+        if key in wanted and kind == _ARRAY:
+            arrays[key] = _floats(reader)
+        elif (value := _value(reader, kind)) is not None:
             metadata[key] = value
     ends = [_tensor_end(reader) for _ in range(tensors)]
     alignment = metadata.get("general.alignment", 32)
@@ -173,6 +181,7 @@ def _walk(reader: _Reader) -> GgufHeader:
         metadata,
         tensors,
         size=max((data_start + end for end in ends), default=reader.at),
+        arrays=arrays,
     )
 
 
@@ -186,6 +195,15 @@ def _value(reader: _Reader, kind: int) -> Scalar | None:
     if kind not in _SCALARS:
         raise _DamagedError
     return reader.number(_SCALARS[kind])
+
+
+def _floats(reader: _Reader) -> NDArray[np.float32]:
+    kind, count = reader.number("I"), reader.number("Q")
+    if kind != _FLOAT32:
+        raise _DamagedError
+    start = reader.at
+    reader.skip(4 * count)
+    return np.frombuffer(reader.data[start : reader.at], dtype="<f4").copy()
 
 
 def _skip_array(reader: _Reader) -> None:

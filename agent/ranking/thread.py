@@ -13,16 +13,13 @@ from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ncode_search.agent.observations import Codes, Observations
-from ncode_search.agent.ranking.base import Ranker, RankerInfo
-
-Scores = NDArray[np.float64]
+from ncode_search.agent.ranking.base import Ranker, RankerInfo, Ranking, ranking_of
 
 
 class RankerThread:
-    """Runs `load`, `score` and `close` of one ranker, one after another."""
+    """Runs `load`, `rank` and `close` of one ranker, one after another."""
 
     def __init__(self, ranker: Ranker) -> None:
         self._ranker = ranker
@@ -46,14 +43,12 @@ class RankerThread:
         """Make the ranker ready; the future raises what `Ranker.load` raises."""
         return self._submit(self._ranker.load)
 
-    def score(self, known: Observations, pool: Codes, rng: np.random.Generator) -> Future[Scores]:
-        """Scores of the pool, shape ``(m,)``; the future raises whatever the ranker raises, and on an answer that is
-        none.
-        """
+    def rank(self, known: Observations, pool: Codes, rng: np.random.Generator) -> Future[Ranking]:
+        """The ranker's answer for the pool; the future raises what `ranking_of` raises."""
 
-        def call() -> Scores:
+        def call() -> Ranking:
             self._stop.clear()
-            return _checked(self._ranker.score(known, pool, rng), len(pool))
+            return ranking_of(self._ranker, known, pool, rng)
 
         return self._submit(call)
 
@@ -82,12 +77,3 @@ class RankerThread:
                 future.set_exception(error)
             else:
                 future.set_result(result)
-
-
-def _checked(scores: Scores, size: int) -> Scores:
-    scores = np.asarray(scores, dtype=np.float64)
-    if scores.shape != (size,):
-        raise ValueError(f"the ranker gave scores of shape {scores.shape} for a pool of {size}")
-    if not np.isfinite(scores).all():
-        raise ValueError("the ranker gave a score that is no finite number")
-    return scores

@@ -96,7 +96,7 @@ def test_info(make: MakeRanker, tiny_gguf: Path) -> None:
 
 
 def test_unknown_kind() -> None:
-    with pytest.raises(InputError, match=r"'oracle': choose one of llama, evolution, random"):
+    with pytest.raises(InputError, match=r"'oracle': choose one of embedded, llama, evolution, random"):
         make_ranker("oracle", make_space())
 
 

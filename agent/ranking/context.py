@@ -1,0 +1,54 @@
+"""The part of a history that the embedded ranker sees, and what it takes the trials without a value for.
+
+A long history is cut: a quarter of the room for the newest trials, a quarter for the best, the rest spread evenly over
+the others. Failed trials count as the worst completed one; pending trials as what ridge regression predicts for them,
+so that a decision neither repeats nor ignores what is under way (the "kriging believer", Ginsbourger et al. 2010).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncode_search.agent.observations import Observations
+from ncode_search.agent.ranking.normal_scores import NormalScores
+from ncode_search.agent.ranking.surrogates import Features, Floats, fit_ridge
+from ncode_search.agent.ranking.tokens import Trials
+
+ROOM = 200
+"""Completed trials that are seen at most."""
+OTHERS = 32
+"""Failed trials, and pending ones, that are seen at most; the newest."""
+
+
+def visible(known: Observations, features: Features, room: int = ROOM) -> tuple[Trials, NormalScores]:
+    """What is seen of a history with at least one completed trial, and the scale of its scores."""
+    rows = chosen_rows(known, room)
+    codes, values = known.codes[rows], known.values[rows]
+    scale = NormalScores(values)
+    scores = scale(values)
+    failed, pending = known.failed[-OTHERS:], known.pending[-OTHERS:]
+    believed = _believed(features, codes, scores, pending)
+    states = np.repeat(np.array([0, 1, 2], dtype=np.uint8), [len(codes), len(failed), len(pending)])
+    taken_for = np.concatenate([scores, np.full(len(failed), scores.min()), believed])
+    return Trials(np.concatenate([codes, failed, pending]), taken_for, states, scale.best), scale
+
+
+def chosen_rows(known: Observations, room: int) -> NDArray[np.intp]:
+    """Indices of the completed trials that are seen, oldest first."""
+    count = len(known)
+    if count <= room:
+        return np.arange(count)
+    newest = np.arange(count - room // 4, count)
+    best = known.best(room // 4)
+    rest = np.setdiff1d(np.arange(count), np.concatenate([newest, best]), assume_unique=False)
+    spread = rest[np.linspace(0, len(rest) - 1, room - len(np.union1d(newest, best))).astype(np.intp)]
+    return np.unique(np.concatenate([newest, best, spread]))
+
+
+def _believed(features: Features, codes: NDArray[np.uint8], scores: Floats, pending: NDArray[np.uint8]) -> Floats:
+    if not len(pending):
+        return np.empty(0)
+    asked = features(pending)
+    ridge = fit_ridge(features(codes), scores)
+    return ridge.predict(asked, np.full(len(asked), float(pending.shape[1]))).mean

@@ -1,0 +1,112 @@
+"""Training data of the embedded ranker on disk: shards of tasks as plain arrays.
+
+A shard is a ``.npz`` with a batch of tasks for every length of history. It is a function of (seed, number) alone and
+written whole or not at all, so any number of processes may make shards of one folder, and whoever starts again makes
+only what is missing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncode_search.agent.score_table import ScoreTable
+from ncode_search.agent.tuning.tasks import LENGTHS, Task, draw_task
+
+BATCH = 16
+"""Tasks a batch."""
+_TABLE_SHARE = 0.25
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B tasks with histories of up to n trials, m queries and up to L positions; unused places hold zeros."""
+
+    codes: NDArray[np.uint8]
+    """Trials, then queries: shape ``(B, n + m, L)``."""
+    sizes: NDArray[np.uint8]
+    """Options a position, shape ``(B, L)``; 0 where a task has no such position."""
+    ordered: NDArray[np.bool_]
+    """Shape ``(B, L)``."""
+    relevance: NDArray[np.float16]
+    """Shape ``(B, D)``."""
+    trial_facts: NDArray[np.float16]
+    """Shape ``(B, n, 15)``."""
+    query_facts: NDArray[np.float16]
+    """Shape ``(B, m, 15)``."""
+    whole: NDArray[np.float32]
+    """Shape ``(B, 17)``."""
+    mean: NDArray[np.float32]
+    """The surrogates' predictions, shape ``(B, m, 3)``."""
+    sd: NDArray[np.float32]
+    targets: NDArray[np.float32]
+    """Shape ``(B, m)``."""
+    random: NDArray[np.bool_]
+    """Shape ``(B, m)``."""
+    trials: NDArray[np.int32]
+    """How many trials each task has, shape ``(B,)``."""
+
+
+def write_shard(folder: Path, number: int, seed: int, tables: Sequence[ScoreTable]) -> bool:
+    """Make shard `number`, unless it is there; says whether it was made."""
+    path = folder / f"{number:05d}.npz"
+    if path.exists():
+        return False
+    arrays: dict[str, NDArray[Any]] = {}
+    for length in LENGTHS:
+        rng = np.random.default_rng([seed, number, length])
+        batch = stack([draw_task(length, tables, _TABLE_SHARE, rng) for _ in range(BATCH)])
+        arrays |= {f"{length}.{field.name}": getattr(batch, field.name) for field in fields(Batch)}
+    partial = path.with_suffix(f".{os.getpid()}.tmp")
+    with partial.open("wb") as file:
+        np.savez(file, **arrays)
+    os.replace(partial, path)
+    return True
+
+
+def read_shard(path: Path) -> list[Batch]:
+    """The batches of a shard."""
+    with np.load(path) as arrays:
+        lengths = dict.fromkeys(name.split(".")[0] for name in arrays.files)
+        return [Batch(**{field.name: arrays[f"{one}.{field.name}"] for field in fields(Batch)}) for one in lengths]
+
+
+def stack(tasks: Sequence[Task]) -> Batch:
+    """Tasks as one batch, padded with zeros."""
+    trials = [len(task.trials.scores) for task in tasks]
+    most = max(trials)
+
+    def split(task: Task, array: NDArray[Any]) -> NDArray[Any]:
+        """Trials padded to `most`, then queries."""
+        count = len(task.trials.scores)
+        padding = np.zeros((most - count, *array.shape[1:]), dtype=array.dtype)
+        return np.concatenate([array[:count], padding, array[count:]])
+
+    facts = [split(task, task.reading.facts) for task in tasks]
+    return Batch(
+        codes=_padded([split(task, task.codes) for task in tasks], np.uint8),
+        sizes=_padded([np.array(task.sizes) for task in tasks], np.uint8),
+        ordered=_padded([np.array(task.ordered) for task in tasks], np.bool_),
+        relevance=_padded([task.reading.relevance for task in tasks], np.float16),
+        trial_facts=np.stack([one[:most, :15] for one in facts]).astype(np.float16),
+        query_facts=np.stack([one[most:, 15:30] for one in facts]).astype(np.float16),
+        whole=np.stack([one[-1, 30:47] for one in facts]).astype(np.float32),
+        mean=np.stack([task.reading.prior.mean for task in tasks]).astype(np.float32),
+        sd=np.stack([task.reading.prior.sd for task in tasks]).astype(np.float32),
+        targets=np.stack([task.targets for task in tasks]).astype(np.float32),
+        random=np.stack([task.random for task in tasks]),
+        trials=np.array(trials, dtype=np.int32),
+    )
+
+
+def _padded(arrays: Sequence[NDArray[Any]], kind: Any) -> NDArray[Any]:
+    """Stacked, their last axes padded with zeros to the longest."""
+    longest = max(array.shape[-1] for array in arrays)
+    padded = [np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, longest - array.shape[-1])]) for array in arrays]
+    return np.stack(padded).astype(kind)

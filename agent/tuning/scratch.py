@@ -1,0 +1,240 @@
+"""Train the embedded ranker from nothing, on shards that `arrays` wrote.
+
+Every batch is read with fresh random marks, so a shard can be read many times. The learning rate warms up, stays, and
+falls in the last part; what step is made with which batch and marks is a function of the seed and the step's number, so
+a run that was stopped goes on from its checkpoint as if it had not been.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ncode_search.agent.errors import InputError
+from ncode_search.agent.ranking.surrogates import Features
+from ncode_search.agent.ranking.tokens import FACTS, MARKS, marks, option_signs
+from ncode_search.agent.tuning.arrays import Batch, read_shard
+from ncode_search.agent.tuning.network import RankerNetwork, Shape, soft_targets
+
+CHECKPOINT = "checkpoint.pt"
+LOG = "log.jsonl"
+
+_Number = float | int
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How to train. Raises `InputError` for a value that cannot be."""
+
+    steps: int = 20_000
+    """Batches to learn from."""
+    rate: float = 1.5e-3
+    """Highest learning rate."""
+    warmup: int = 300
+    """Steps until it is reached."""
+    decay: float = 0.3
+    """Last share of the steps, in which it falls to a hundredth."""
+    weight_decay: float = 0.05
+    seed: int = 0
+    threads: int | None = None
+    """CPU threads; None: torch's choice."""
+    bf16: bool = True
+    """Multiply in bfloat16; weights stay in 32 bits."""
+    save_every: float = 120.0
+    """Seconds between checkpoints."""
+    report_every: int = 200
+    """Steps between two lines of the log."""
+    shape: Shape = field(default_factory=Shape)
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.warmup < 0 or self.rate <= 0 or not 0 <= self.decay <= 1:
+            raise InputError("steps must be 1 or more, rate above 0, warmup 0 or more, and decay from 0 to 1")
+
+    def rate_at(self, step: int) -> float:
+        """The learning rate of a step, counted from 0."""
+        if step < self.warmup:
+            return self.rate * (step + 1) / self.warmup
+        left = (self.steps - step) / max(self.steps * self.decay, 1)
+        return self.rate * max(min(left, 1.0), 0.01)
+
+
+Judge = Callable[[RankerNetwork], dict[str, _Number]]
+
+
+def train(data: Path, folder: Path, settings: TrainingSettings, judge: Judge | None = None) -> RankerNetwork:
+    """Train, or go on with a run that was stopped; returns the trained network.
+
+    `data`: the shards; `folder`: checkpoint and log; `judge`: extra figures for the log, asked at every checkpoint.
+    Raises `InputError` where there are no shards.
+    """
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    folder.mkdir(parents=True, exist_ok=True)
+    run = _Run(data, folder, settings)
+    run.resume()
+    run.go(judge)
+    return run.network
+
+
+class _Run:
+    """A network in training."""
+
+    def __init__(self, data: Path, folder: Path, settings: TrainingSettings) -> None:
+        torch.manual_seed(settings.seed)
+        self.settings, self.folder, self.data = settings, folder, data
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.network = RankerNetwork(settings.shape).to(self.device)
+        groups = [
+            {"params": [one for one in self.network.parameters() if one.ndim >= 2], "weight_decay": settings.weight_decay},
+            {"params": [one for one in self.network.parameters() if one.ndim < 2], "weight_decay": 0.0},
+        ]
+        self.optimizer = torch.optim.AdamW(groups, lr=settings.rate, betas=(0.9, 0.98))
+        self.step = 0
+
+    def resume(self) -> None:
+        path = self.folder / CHECKPOINT
+        if not path.exists():
+            return
+        state = torch.load(path, weights_only=True, map_location=self.device)
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step = state["step"]
+
+    def save(self) -> None:
+        state = {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "shape": self.settings.shape.as_dict(),
+        }
+        partial = self.folder / f"{CHECKPOINT}.tmp"
+        torch.save(state, partial)
+        os.replace(partial, self.folder / CHECKPOINT)
+
+    def go(self, judge: Judge | None) -> None:
+        recent: list[tuple[float, float]] = []
+        saved = started = time.monotonic()
+        first = self.step
+        for batch in _batches(self.data, self.settings.seed, self.step):
+            if self.step >= self.settings.steps:
+                break
+            recent.append(self._learn(batch))
+            self.step += 1
+            if self.step % self.settings.report_every == 0:
+                speed = (self.step - first) / (time.monotonic() - started)
+                self._report(recent, {"steps_a_second": round(speed, 2)})
+                recent = []
+            if time.monotonic() - saved > self.settings.save_every:
+                self.save()
+                if judge is not None:
+                    self._report([], judge(self.network))
+                saved = time.monotonic()
+        self.save()
+        if judge is not None:
+            self._report([], judge(self.network))
+
+    def _learn(self, batch: Batch) -> tuple[float, float]:
+        """One step; returns the loss and that of the surrogates' plain mixture."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.rate_at(self.step)
+        rng = np.random.default_rng([self.settings.seed, self.step])
+        loss, plain = batch_loss(self.network, batch, rng, self.device, self.settings.bf16)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimizer.step()
+        return float(loss), float(plain)
+
+    def _report(self, recent: Sequence[tuple[float, float]], figures: dict[str, _Number]) -> None:
+        line: dict[str, _Number] = {"step": self.step}
+        if recent:
+            loss, plain = np.mean(recent, axis=0)
+            line |= {"loss": round(float(loss), 4), "surrogates": round(float(plain), 4), "gain": round(float(plain - loss), 4)}
+        line |= figures
+        text = json.dumps(line)
+        with (self.folder / LOG).open("a") as file:
+            file.write(text + "\n")
+        print(text, flush=True)
+
+
+def batch_loss(
+    network: RankerNetwork, batch: Batch, rng: np.random.Generator, device: torch.device, bf16: bool
+) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of the scores in nats, and the same of the surrogates' plain mixture."""
+    inputs, mask = (torch.from_numpy(one).to(device) for one in model_inputs(batch, rng))
+    mean, sd, targets = (torch.from_numpy(one).to(device) for one in (batch.mean, batch.sd, batch.targets))
+    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        outputs = network.outputs(inputs, batch.trial_facts.shape[1], mask)
+    from ncode_search.agent.tuning.network import log_bins
+
+    soft = soft_targets(targets)
+    loss = -(soft * log_bins(outputs, mean, sd)).sum(-1).mean()
+    with torch.no_grad():
+        plain = -(soft * log_bins(torch.zeros_like(outputs), mean, sd)).sum(-1).mean()
+    return loss, plain
+
+
+def model_inputs(batch: Batch, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """The network's inputs, (B, n + m, MARKS + FACTS), with random marks, and the mask of trials, (B, n)."""
+    count, tokens = batch.codes.shape[:2]
+    most = batch.trial_facts.shape[1]
+    inputs = np.zeros((count, tokens, MARKS + FACTS), dtype=np.float32)
+    for at in range(count):
+        inputs[at, :, :MARKS] = _task_marks(batch, at, int(rng.integers(1 << 40)))
+    facts = inputs[:, :, MARKS:]
+    facts[:, :most, :15] = batch.trial_facts
+    facts[:, most:, 15:30] = batch.query_facts
+    facts[:, :, 30:47] = batch.whole[:, np.newaxis]
+    return inputs, np.arange(most) < batch.trials[:, np.newaxis]
+
+
+def _task_marks(batch: Batch, at: int, salt: int) -> NDArray[np.float64]:
+    positions = int(np.count_nonzero(batch.sizes[at]))
+    sizes = batch.sizes[at, :positions].astype(int).tolist()
+    features = Features(sizes, batch.ordered[at, :positions].tolist())
+    codes = batch.codes[at, :, :positions]
+    signs = option_signs(codes[: batch.trials[at]], sizes, salt)
+    relevance = batch.relevance[at, : len(signs)].astype(np.float64)
+    return marks(features(codes), relevance, signs, positions)
+
+
+def _batches(data: Path, seed: int, start: int) -> Iterator[Batch]:
+    """Batches without end, from the one of step `start`; each pass over the shards has an order of its own."""
+    shards = sorted(data.glob("*.npz"))
+    if not shards:
+        raise InputError(f"{data} has no training data: make some with `ncode ranker data --format arrays`")
+    step, epoch = 0, 0
+    while True:
+        order = np.random.default_rng([seed, epoch]).permutation(len(shards))
+        for shard in order:
+            size = _batches_of(shards[shard])
+            if step + size <= start:
+                step += size
+                continue
+            batches = read_shard(shards[shard])
+            for which in np.random.default_rng([seed, epoch, int(shard)]).permutation(size):
+                if step >= start:
+                    yield batches[which]
+                step += 1
+        epoch += 1
+
+
+def _batches_of(_path: Path) -> int:
+    from ncode_search.agent.tuning.tasks import LENGTHS
+
+    return len(LENGTHS)
+
+
+def settings_as_dict(settings: TrainingSettings) -> dict[str, Any]:
+    """For metadata."""
+    return asdict(settings)
