@@ -92,9 +92,7 @@ class ObservationLog:
         best = np.argsort(-values, kind="stable")[:LEADERS]
         self._leaders = [(-float(values[index]), int(index)) for index in best]
 
-    def begin(
-        self, trial: int, code: NDArray[np.uint8], forecast: NDArray[np.float64] | None = None
-    ) -> None:
+    def begin(self, trial: int, code: NDArray[np.uint8], forecast: NDArray[np.float64] | None = None) -> None:
         """A trial was queued: its code is in flight. `forecast`: what was predicted for it, shape ``(3,)``."""
         self._pending[trial] = code
         if forecast is not None:

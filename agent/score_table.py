@@ -75,7 +75,9 @@ class ScoreTable:
             raise InputError(str(error)) from None
         texts = list(table.rows)
         space, codes = _space_of(path, texts)
-        rows = np.array([table.rows.get(canonical.get(code, code), row) for row, code in enumerate(texts)], dtype=np.intp)
+        rows = np.array(
+            [table.rows.get(canonical.get(code, code), row) for row, code in enumerate(texts)], dtype=np.intp
+        )
         values = np.asarray(table.columns[metric], dtype=np.float64)[rows]
         reported = np.asarray(table.columns[report or metric], dtype=np.float64)[rows]
         return cls(space, codes, -values if minimize else values, reported, rows)

@@ -24,7 +24,6 @@ from ncode_search.agent.processes import ProcessId
 from ncode_search.agent.space import Config, SearchSpace
 from ncode_search.agent.states import TrialState
 
-
 _REMEMBERED = 256
 """Decisions whose forecasts are read back when a history is opened; older ones matter no more."""
 _NOTHING = np.full(len(FORECASTERS), np.nan)
@@ -167,10 +166,15 @@ class Session:
         codes = self.space.from_text(texts)
         complete = ~np.isnan(values)
         forecasts = [
-            self._forecasts.get(text, _NOTHING) for text, is_complete in zip(texts, complete, strict=True) if is_complete
+            self._forecasts.get(text, _NOTHING)
+            for text, is_complete in zip(texts, complete, strict=True)
+            if is_complete
         ]
         self._log.load(
-            codes[complete], self.sign * values[complete], codes[~complete], np.array(forecasts).reshape(-1, len(_NOTHING))
+            codes[complete],
+            self.sign * values[complete],
+            codes[~complete],
+            np.array(forecasts).reshape(-1, len(_NOTHING)),
         )
         self.candidates.mark_seen(codes)
 

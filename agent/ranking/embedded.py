@@ -21,7 +21,6 @@ from ncode_search.agent.ranking.baselines import EvolutionRanker
 from ncode_search.agent.ranking.context import OTHERS, ROOM, visible
 from ncode_search.agent.ranking.embedded_file import EmbeddedFile, read_embedded
 from ncode_search.agent.ranking.gguf_file import resolve_model, sha256
-from ncode_search.agent.ranking.normal_scores import NormalScores
 from ncode_search.agent.ranking.surrogates import Features, Floats
 from ncode_search.agent.ranking.tokens import Reading, Trials, marks, option_signs, read
 from ncode_search.agent.ranking.trust import PRIOR, earned

@@ -41,7 +41,9 @@ class RelevanceKernel:
     def parts(self, a: Floats, b: Floats) -> tuple[Floats, Floats]:
         """The additive and the product part, each of shape ``(n, m)``."""
         weighted = a * self.product
-        log_product = weighted @ b.T - 0.5 * np.einsum("ij,ij->i", weighted, a)[:, np.newaxis] - 0.5 * b**2 @ self.product
+        log_product = (
+            weighted @ b.T - 0.5 * np.einsum("ij,ij->i", weighted, a)[:, np.newaxis] - 0.5 * b**2 @ self.product
+        )
         return (a * self.additive) @ b.T, self.mix * np.exp(log_product)
 
     def __call__(self, a: Floats, b: Floats) -> Floats:

@@ -111,9 +111,7 @@ def _network(sizes: Sequence[int], ordered: Sequence[bool], rng: np.random.Gener
     shared = rng.normal(size=(max(sizes), width))
     same = rng.random() < 0.5
     vectors = [
-        shared[:size]
-        if same
-        else np.stack([_effects(size, is_ordered, rng) for _ in range(width)], axis=1)
+        shared[:size] if same else np.stack([_effects(size, is_ordered, rng) for _ in range(width)], axis=1)
         for size, is_ordered in zip(sizes, ordered, strict=True)
     ]
     hidden = int(rng.integers(4, 33))
@@ -262,7 +260,7 @@ def _effects(size: int, is_ordered: bool, rng: np.random.Generator) -> Floats:
     if not is_ordered:
         return rng.normal(size=size) if rng.random() < 0.8 else rng.standard_t(3, size=size)
     at = np.linspace(0, 1, size) if size > 1 else np.zeros(1)
-    bowl = -np.abs(at - rng.uniform(-0.3, 1.3)) ** rng.uniform(0.7, 2.5)
+    bowl = -(np.abs(at - rng.uniform(-0.3, 1.3)) ** rng.uniform(0.7, 2.5))
     return np.asarray(3 * bowl * rng.choice([1, 1, 1, -1]) + 0.1 * rng.normal(size=size))
 
 

@@ -95,7 +95,10 @@ class _Run:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.network = RankerNetwork(settings.shape).to(self.device)
         groups = [
-            {"params": [one for one in self.network.parameters() if one.ndim >= 2], "weight_decay": settings.weight_decay},
+            {
+                "params": [one for one in self.network.parameters() if one.ndim >= 2],
+                "weight_decay": settings.weight_decay,
+            },
             {"params": [one for one in self.network.parameters() if one.ndim < 2], "weight_decay": 0.0},
         ]
         self.optimizer = torch.optim.AdamW(groups, lr=settings.rate, betas=(0.9, 0.98))
@@ -159,7 +162,11 @@ class _Run:
         line: dict[str, _Number] = {"step": self.step}
         if recent:
             loss, plain = np.mean(recent, axis=0)
-            line |= {"loss": round(float(loss), 4), "surrogates": round(float(plain), 4), "gain": round(float(plain - loss), 4)}
+            line |= {
+                "loss": round(float(loss), 4),
+                "surrogates": round(float(plain), 4),
+                "gain": round(float(plain - loss), 4),
+            }
         line |= figures
         text = json.dumps(line)
         with (self.folder / LOG).open("a") as file:
