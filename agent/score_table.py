@@ -88,7 +88,7 @@ class ScoreTable:
 
     @cached_property
     def _sorted_keys(self) -> NDArray[np.void]:
-        keys: NDArray[np.void] = _keys(self.codes, self.space)[self._order]
+        keys: NDArray[np.void] = _keys(self.codes, self.space)[self._order]  # type: ignore[assignment]
         return keys
 
 

@@ -128,9 +128,7 @@ def _check_widths(file: Path, lines: list[list[str]]) -> None:
     width = next(len(line) for line in lines if line)
     for number, line in enumerate(lines, start=1):
         if line and len(line) != width:
-            raise EvaluatorError(
-                f"row {number} of {file} has {len(line)} fields, the header {width}; repair it"
-            )
+            raise EvaluatorError(f"row {number} of {file} has {len(line)} fields, the header {width}; repair it")
 
 
 def _check_header(file: Path, header: list[str], metric: str) -> None:
@@ -147,9 +145,7 @@ def _check_header(file: Path, header: list[str], metric: str) -> None:
 def _check_codes(file: Path, codes: Sequence[str]) -> None:
     repeated = [code for code, times in Counter(codes).items() if times > 1]
     if repeated:
-        raise EvaluatorError(
-            f"{file} repeats {len(repeated)} codes ({_listed(repeated)}); keep one row a code"
-        )
+        raise EvaluatorError(f"{file} repeats {len(repeated)} codes ({_listed(repeated)}); keep one row a code")
 
 
 def _numbers(column: Sequence[str]) -> list[float] | None:

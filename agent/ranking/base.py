@@ -65,8 +65,8 @@ class Ranker(Protocol):
     that changes its answer: the same arguments give the same scores, so that a resumed search decides as an
     uninterrupted one.
 
-    A ranker that predicts values may have a method ``rank`` with the arguments of `score`, which gives a `Ranking`; it is
-    called instead. What it predicts for the candidate that is chosen comes back in ``known.forecasts``.
+    A ranker that predicts values may have a method ``rank`` with the arguments of `score`, which gives a `Ranking`;
+    it is called instead. What it predicts for the candidate that is chosen comes back in ``known.forecasts``.
 
     A slow ranker may have an attribute ``stop``, a `threading.Event`: set by another thread, it makes a call of
     `score` that nobody waits for any more end early with an exception. It is cleared before the next call.

@@ -50,7 +50,7 @@ class Prediction:
         """The natural logarithm of the density at each candidate's true score, shape ``(m,)``."""
         width = self.centres[1] - self.centres[0]
         at = np.rint((scores - self.centres[0]) / width).astype(int).clip(0, len(self.centres) - 1)
-        return np.log(self.probabilities[np.arange(len(scores)), at] / width)
+        return np.log(self.probabilities[np.arange(len(scores)), at] / width)  # type: ignore[no-any-return]
 
     def improvement(self, best: float) -> Floats:
         """Expected improvement over `best`, shape ``(m,)``."""

@@ -67,6 +67,6 @@ def read_embedded(path: Path) -> EmbeddedFile:
     return EmbeddedFile(
         np.ascontiguousarray(header.arrays["ncode.enter.weight"].reshape(len(bias), MARKS + FACTS).T),
         bias,
-        np.arange(bins) * step - reach + step / 2,
+        np.arange(bins) * step - reach + step / 2,  # type: ignore[arg-type]
         json.loads(str(found.get("ncode.about", "{}"))),
     )

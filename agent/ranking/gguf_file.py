@@ -203,7 +203,7 @@ def _floats(reader: _Reader) -> NDArray[np.float32]:
         raise _DamagedError
     start = reader.at
     reader.skip(4 * count)
-    return np.frombuffer(reader.data[start : reader.at], dtype="<f4").copy()
+    return np.frombuffer(reader.data[start : reader.at], dtype="<f4").copy()  # type: ignore[no-any-return]
 
 
 def _skip_array(reader: _Reader) -> None:

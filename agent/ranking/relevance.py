@@ -101,7 +101,7 @@ def _ascend(layout: _Layout, features: Floats, scores: Floats) -> Floats:
         first = 0.8 * first + 0.2 * gradient
         second = 0.9 * second + 0.1 * gradient**2
         parameters += _RATE * (first / (1 - 0.8**step)) / (np.sqrt(second / (1 - 0.9**step)) + 1e-6)
-    return parameters
+    return parameters  # type: ignore[no-any-return]
 
 
 def _gradient(layout: _Layout, kernel: RelevanceKernel, features: Floats, scores: Floats) -> Floats:

@@ -108,7 +108,7 @@ def option_signs(codes: NDArray[np.uint8], sizes: Sequence[int], salt: int = 0) 
     keys = np.concatenate(sets)
     words = np.stack([_mix(keys + np.uint64(word)) for word in range(MARKS // 64)], axis=1)
     bits = np.unpackbits(words.view(np.uint8), axis=1, bitorder="little")
-    return bits * 2.0 - 1.0
+    return bits * 2.0 - 1.0  # type: ignore[return-value]
 
 
 def _fit(
@@ -192,4 +192,4 @@ def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     values = values * np.uint64(0x9E3779B97F4A7C15)
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
+    return values ^ (values >> np.uint64(31))  # type: ignore[no-any-return]

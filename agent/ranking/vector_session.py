@@ -99,7 +99,7 @@ class VectorSession:
         pointer = self._api.llama_get_logits(self._context)
         if not pointer:
             raise RuntimeError(f"llama.cpp gave no outputs ({last_words()})")
-        return np.ctypeslib.as_array(pointer, shape=(count, self._outputs)).copy()
+        return np.ctypeslib.as_array(pointer, shape=(count, self._outputs)).copy()  # type: ignore[no-any-return]
 
     def _decode(self, vectors: Vectors, sequences: NDArray[np.int32], *, position: int) -> None:
         count = len(vectors)

@@ -65,7 +65,7 @@ def write_shard(folder: Path, number: int, seed: int, tables: Sequence[ScoreTabl
         arrays |= {f"{length}.{field.name}": getattr(batch, field.name) for field in fields(Batch)}
     partial = path.with_suffix(f".{os.getpid()}.tmp")
     with partial.open("wb") as file:
-        np.savez(file, **arrays)
+        np.savez(file, **arrays)  # type: ignore[arg-type]
     os.replace(partial, path)
     return True
 

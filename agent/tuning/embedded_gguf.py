@@ -92,11 +92,11 @@ def _tensors(network: RankerNetwork) -> dict[str, Tensor]:
     }
     for number, block in enumerate(network.blocks):
         parts = {
-            "attn_norm": block.attention_norm, "attn_q": block.attention.q, "attn_k": block.attention.k,
-            "attn_v": block.attention.v, "attn_output": block.attention.o, "ffn_norm": block.feed_norm,
+            "attn_norm": block.attention_norm, "attn_q": block.attention.q, "attn_k": block.attention.k,  # type: ignore[union-attr]
+            "attn_v": block.attention.v, "attn_output": block.attention.o, "ffn_norm": block.feed_norm,  # type: ignore[union-attr]
             "ffn_gate": block.gate, "ffn_up": block.up, "ffn_down": block.down,
         }  # fmt: skip
-        tensors |= {f"blk.{number}.{name}.weight": part.weight for name, part in parts.items()}
+        tensors |= {f"blk.{number}.{name}.weight": part.weight for name, part in parts.items()}  # type: ignore[misc, union-attr]
     return tensors
 
 

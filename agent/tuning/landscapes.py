@@ -243,7 +243,7 @@ def _cell(sizes: Sequence[int], ordered: Sequence[bool], rng: np.random.Generato
         learning = (living * learns[codes]).sum(axis=1)
         value = np.log(flow[:, -1] + 1e-3) * bend + depth_value * depth[:, -1] + width_value * learning
         value = value + (living * alone[codes]).sum(axis=1)
-        return np.where(alive, np.where(learning > 0, value, value - 3), value.min() - 1)
+        return np.where(alive, np.where(learning > 0, value, value - 3), value.min() - 1)  # type: ignore[no-any-return]
 
     return score
 
@@ -320,4 +320,4 @@ def _failures(sizes: Sequence[int], ordered: Sequence[bool], rng: np.random.Gene
         return None
     load = _additive(sizes, ordered, rng)
     limit = np.quantile(load(_probe(sizes, rng)), rng.uniform(0.6, 0.95))
-    return lambda codes: load(codes) > limit
+    return lambda codes: load(codes) > limit  # type: ignore[return-value]

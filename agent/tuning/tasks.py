@@ -54,7 +54,7 @@ def draw_task(length: int, tables: Sequence[ScoreTable], share: float, rng: np.r
     """A task of a history of `length` trials, from a table with probability `share`."""
     while True:
         from_table = bool(tables) and rng.random() < share
-        landscape = _from_table(tables[rng.integers(len(tables))], rng) if from_table else landscapes.draw(rng)
+        landscape = _from_table(tables[rng.integers(len(tables))], rng) if from_table else landscapes.draw(rng)  # type: ignore[call-overload]
         task = _try_task(landscape, length, rng)
         if task is not None:
             return task
