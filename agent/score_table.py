@@ -87,8 +87,8 @@ class ScoreTable:
         return np.argsort(_keys(self.codes, self.space))
 
     @cached_property
-    def _sorted_keys(self) -> NDArray[np.void]:
-        keys: NDArray[np.void] = _keys(self.codes, self.space)[self._order]  # type: ignore[assignment]
+    def _sorted_keys(self) -> NDArray[np.bytes_]:
+        keys: NDArray[np.bytes_] = _keys(self.codes, self.space)[self._order]
         return keys
 
 

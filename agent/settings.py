@@ -60,8 +60,8 @@ class RankerSettings:
     kind: str = "embedded"
     """``embedded``: the model that comes with the package; ``llama``: a language model; ``evolution``; ``random``."""
     model: str | None = None
-    """A model in place of the packaged one: a path to a ``.gguf`` file, relative to the search file, a server's address,
-    like ``http://127.0.0.1:8080``, or ``smollm2``, which is also the default of ``llama``."""
+    """A model in place of the packaged one: a path to a ``.gguf`` file, relative to the search file, a server's
+    address, like ``http://127.0.0.1:8080``, or ``smollm2``, which is also the default of ``llama``."""
     pool: int = 128
     """Candidates a decision."""
     history: int = 200

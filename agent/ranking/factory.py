@@ -32,9 +32,10 @@ def make_ranker(
 
     `model`: a .gguf file (relative paths from `folder`), ``smollm2``, or a server's address; without one, ``embedded``
     is the packaged model and ``llama`` is SmolLM2. What a file is used as depends on its metadata, not on `kind`.
-    `history`: most past trials that the model sees; `shuffles`: orders of the pool's list that are averaged; `threads`: CPU threads, None for the
-    physical cores; `gpu_layers`: layers on the GPU, negative for all; `server_model`, `api_key_env`, `deadline`: as in
-    `ServerSettings`. Raises `InputError` for an unknown kind or an address that is none.
+    `history`: most past trials that the model sees; `shuffles`: orders of the pool's list that are averaged;
+    `threads`: CPU threads, None for the physical cores; `gpu_layers`: layers on the GPU, negative for all;
+    `server_model`, `api_key_env`, `deadline`: as in `ServerSettings`. Raises `InputError` for an unknown kind or
+    an address that is none.
     """
     if kind == "random":
         return RandomRanker()

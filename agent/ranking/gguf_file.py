@@ -81,7 +81,9 @@ def check_model(path: Path) -> GgufHeader:
 
 
 def read_header(path: Path, arrays: Collection[str] = ()) -> GgufHeader:
-    """The header of a GGUF file, with the named arrays of 32-bit numbers. Raises `InputError` if it is none, of another version, damaged or cut short."""
+    """The header of a GGUF file, with the named arrays of 32-bit numbers. Raises `InputError` if it is none, of
+    another version, damaged or cut short.
+    """
     try:
         with path.open("rb") as file:
             size = path.stat().st_size

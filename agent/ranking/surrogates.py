@@ -1,12 +1,13 @@
 """Classical surrogates of a score, cheap enough to fit anew for every decision: what they predict is what the language
 model starts from.
 
-All three are Gaussian processes over the same features of a code, in NumPy, and differ in their kernel. With ``S_p`` the
-similarity of two codes at position p (1 where they agree, less where they do not; of ordered options also where they are
-near), they are
+All three are Gaussian processes over the same features of a code, in NumPy, and differ in their kernel. With ``S_p``
+the similarity of two codes at position p (1 where they agree, less where they do not; of ordered ones also where they
+are near), they are
 
 - `fit_ridge`: ``Σ S_p``, ridge regression on one-hot codes; the penalty by leave-one-out error (Allen's PRESS);
-- `fit_isotropic`: ``exp((Σ S_p − L) / length)``, a kernel of the Hamming distance; length and noise by marginal likelihood;
+- `fit_isotropic`: ``exp((Σ S_p − L) / length)``, a kernel of the Hamming distance; length and noise by
+  marginal likelihood;
 - `fit_relevance`: an additive and a product part with a relevance for every position and, around it, for every option;
   maximum a posteriori by gradient ascent (Rasmussen and Williams, Gaussian Processes for Machine Learning, ch. 5).
 

@@ -40,7 +40,7 @@ _PER_SURROGATE = len(SURROGATES)
 
 @dataclass(frozen=True)
 class Trials:
-    """The history as the ranker sees it: n trials of L positions, oldest first; completed ones first, then the others."""
+    """The history as the ranker sees it: n trials of L positions, oldest first; completed ones before others."""
 
     codes: NDArray[np.uint8]
     scores: Floats
@@ -99,7 +99,7 @@ def marks(features: Floats, relevance: Floats, signs: Floats, positions: int) ->
 
 
 def option_signs(codes: NDArray[np.uint8], sizes: Sequence[int], salt: int = 0) -> Floats:
-    """Random signs of every option, shape ``(D, MARKS)``: a hash of the set of trials, shape ``(n, L)``, that have it."""
+    """Random signs of every option, shape ``(D, MARKS)``: a hash of which trials, shape ``(n, L)``, have it."""
     names = _mix(np.arange(1, len(codes) + 1, dtype=np.uint64) + np.uint64(salt << 20))
     sets = [
         np.array([names[column == option].sum(dtype=np.uint64) for option in range(size)], dtype=np.uint64)

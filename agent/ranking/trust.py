@@ -1,9 +1,9 @@
 """How much say each predictor has: it is earned by what it predicted for the trials that were then made.
 
-A decision writes down what the model, ridge regression and the mere middle of the history predicted for the code that it
-chose. Later decisions compare these forecasts with what came out, as Bayesian model averaging does: a predictor's weight
-is its prior times the likelihood of the results under it, with old results discounted. Where neither the model nor ridge
-predicts better than the middle of the history, the say that they lose is evolution's, which predicts nothing.
+A decision writes down what the model, ridge regression and the mere middle of the history predicted for its
+choice. Later decisions compare these forecasts with what came out, as Bayesian model averaging does: a predictor's
+weight is its prior times the likelihood of the results under it. Where neither the model nor
+ridge predicts better than the middle of the history, the say that they lose is evolution's, which predicts nothing.
 """
 
 from __future__ import annotations

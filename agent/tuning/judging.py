@@ -26,7 +26,7 @@ LENGTHS = (25, 50, 100)
 
 
 def skill_judge(tables: Sequence[ScoreTable], seeds: int = 8, queries: int = 256) -> Judge:
-    """A judge for `scratch.train`: mean Spearman correlation at each length, and by how much it beats the surrogates."""
+    """A judge for `scratch.train`: mean Spearman correlation at each length, and its lead over the surrogates."""
     batches = {
         length: [stack([_task(table, length, queries, seed) for seed in range(seeds)]) for table in tables]
         for length in LENGTHS

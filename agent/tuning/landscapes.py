@@ -142,10 +142,8 @@ def _tree(sizes: Sequence[int], ordered: Sequence[bool], rng: np.random.Generato
     if depth == 0:
         leaf = rng.normal()
         return lambda codes: np.full(len(codes), leaf)
-    if ordered[at]:
-        goes_left = np.arange(sizes[at]) < rng.integers(1, sizes[at])
-    else:
-        goes_left = rng.random(sizes[at]) < 0.5
+    size = sizes[at]
+    goes_left = np.arange(size) < rng.integers(1, size) if ordered[at] else rng.random(size) < 0.5
     left, right = (_tree(sizes, ordered, rng, depth - 1) for _ in range(2))
     shift = rng.normal()
 
@@ -320,4 +318,4 @@ def _failures(sizes: Sequence[int], ordered: Sequence[bool], rng: np.random.Gene
         return None
     load = _additive(sizes, ordered, rng)
     limit = np.quantile(load(_probe(sizes, rng)), rng.uniform(0.6, 0.95))
-    return lambda codes: load(codes) > limit  # type: ignore[return-value]
+    return lambda codes: np.asarray(load(codes) > limit, dtype=np.float64)

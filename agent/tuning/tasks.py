@@ -1,9 +1,9 @@
 """Training tasks of the embedded ranker: a history as a search leaves it, and codes whose scores are to be predicted.
 
 A task comes from a synthetic landscape or from a pruned subspace of a table. Its history mixes uniform trials with
-improving ones, chosen from the product's own candidate pools by a chooser of random skill; half of the queries come from
-such a pool, half are uniform, so that the model knows both what it will be asked and the rest of the space. What is
-written down is what `ranking.tokens.read` makes of it: training and search see the same.
+improving ones, chosen from the product's own candidate pools by a chooser of random skill; half of the queries come
+from such a pool, half are uniform, so that the model knows both what it will be asked and the rest of the space. What
+is written down is what `ranking.tokens.read` makes of it: training and search see the same.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def draw_task(length: int, tables: Sequence[ScoreTable], share: float, rng: np.r
     """A task of a history of `length` trials, from a table with probability `share`."""
     while True:
         from_table = bool(tables) and rng.random() < share
-        landscape = _from_table(tables[rng.integers(len(tables))], rng) if from_table else landscapes.draw(rng)  # type: ignore[call-overload]
+        landscape = _from_table(tables[int(rng.integers(len(tables)))], rng) if from_table else landscapes.draw(rng)
         task = _try_task(landscape, length, rng)
         if task is not None:
             return task
