@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,10 @@ class Observations:
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def forgotten(self) -> Observations:
+        """The same without the completed trials: what a uniform pool is drawn with."""
+        return replace(self, codes=self.codes[:0], values=self.values[:0], leaders=(), forecasts=self.forecasts[:0])
 
     def best(self, count: int) -> NDArray[np.intp]:
         """Indices of the `count` best trials, best first, the older one first among equals."""

@@ -78,7 +78,9 @@ class Proposer:
         begun = time.monotonic()
         trial = session.next_trial
         rng = self._rng(trial, "pool")
-        pool = session.candidates.draw(known, self._settings.pool, rng)
+        # While nothing is asked of the ranker, nothing is bred from the best either: these trials are uniform.
+        parents = known.forgotten() if self._is_startup(trial) else known
+        pool = session.candidates.draw(parents, self._settings.pool, rng)
         if not len(pool):
             return None
         return Draft(trial, known, pool, rng.permutation(len(pool)), self._ask(trial, known, pool), begun)
@@ -86,7 +88,7 @@ class Proposer:
     def finish(self, session: Session, draft: Draft) -> Chosen:
         """Choose by the scores that are there, and record the trial together with the decision."""
         info, ranking, reason = self._judge(draft)
-        chosen = np.lexsort((draft.ties, -ranking.scores))[0]
+        chosen = ranking.choice(draft.ties)
         decision = Decision(
             ranker=info.name,
             model=info.model,

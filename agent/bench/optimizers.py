@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,9 @@ class SmacSearch:
             seed=_seed(seed),
             output_directory=Path(self._folder.name),
         )
-        self._smac = HyperparameterOptimizationFacade(scenario, _never_called, overwrite=True, logging_level=40)
+        # A level given to the facade would become that of the whole process's logging.
+        logging.getLogger("smac").setLevel(logging.ERROR)
+        self._smac = HyperparameterOptimizationFacade(scenario, _never_called, overwrite=True, logging_level=False)
         self._asked: Any = None
         self._failures: list[Any] = []
         self._worst = -np.inf

@@ -37,14 +37,14 @@ class ProductSearch:
     def ask(self) -> NDArray[np.uint8] | None:
         """The best candidate of a new pool."""
         self._trial += 1
-        known = ObservationLog(len(self._task.table.space)).view() if self._is_startup else self._log.view()
+        known = self._log.view().forgotten() if self._is_startup else self._log.view()
         rng = self._rng("pool")
         pool = self._one_a_class(self._candidates.draw(known, self._settings.pool, rng))
         if not len(pool):
             return None
         ties = rng.permutation(len(pool))
         ranking = self._rank(known, pool)
-        chosen = np.lexsort((ties, -ranking.scores))[0]
+        chosen = ranking.choice(ties)
         code: NDArray[np.uint8] = pool[chosen]
         self._log.begin(self._trial, code, None if ranking.forecasts is None else ranking.forecasts[chosen])
         return code

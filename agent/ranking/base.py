@@ -57,6 +57,10 @@ class Ranking:
     decided_by: str | None = None
     """Who decided, where it was not the ranker itself, which chose not to."""
 
+    def choice(self, ties: NDArray[np.intp]) -> int:
+        """The candidate with the highest score; `ties`, a permutation of the candidates, decides among equals."""
+        return int(np.lexsort((ties, -self.scores))[0])
+
 
 class Ranker(Protocol):
     """Scores a pool of candidate codes against what is known.

@@ -11,7 +11,6 @@ One thread at a time. llama.cpp's return codes are all checked: most of its faul
 from __future__ import annotations
 
 import ctypes
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncode_search.agent.errors import InputError
-from ncode_search.agent.ranking.llama_library import forget_log, last_words, llama, physical_cores
+from ncode_search.agent.ranking.llama_library import last_words, physical_cores
+from ncode_search.agent.ranking.loaded_model import LoadedModel
 from ncode_search.agent.ranking.token_tree import PROMPT, Row, TokenTree, grouped
 
 BRANCH_ROWS = 512
@@ -54,38 +54,14 @@ class SessionSettings:
         return 128 if self.gpu_layers == 0 else 512
 
 
-class LlamaSession:
-    """A model and its context; `close` it, or use it in a ``with``. Raises `InputError` where it cannot be used."""
+class LlamaSession(LoadedModel):
+    """A language model and its context."""
 
     def __init__(self, path: Path, settings: SessionSettings) -> None:
         self.settings = settings
-        self._path = path
-        self._api = llama()
-        self._model: Any = None
-        self._context: Any = None
         self._prompt: list[int] = []  # the tokens of sequence 0
         self._prompt_logits = np.zeros((1, 0), dtype=np.float32)  # behind its last token
-        forget_log()
-        try:
-            self._load_model()
-            self._make_context()
-        except BaseException:
-            self.close()
-            raise
-
-    def __enter__(self) -> LlamaSession:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Free the model. May be called twice."""
-        if self._context:
-            self._api.llama_free(self._context)
-        if self._model:
-            self._api.llama_model_free(self._model)
-        self._context = self._model = None
+        super().__init__(path, settings.gpu_layers, settings.extra_buffers)
 
     @property
     def chat_template(self) -> str | None:
@@ -141,17 +117,6 @@ class LlamaSession:
                 f"{len(prompt)} tokens of prompt and {max(lengths)} of a candidate exceed the context of {self.context}"
             )
 
-    def _load_model(self) -> None:
-        params = self._api.llama_model_default_params()
-        params.n_gpu_layers = self.settings.gpu_layers
-        params.use_extra_bufts = self.settings.extra_buffers
-        self._model = self._api.llama_model_load_from_file(os.fsencode(self._path), params)
-        if not self._model:
-            raise InputError(f"model {self._path} cannot be loaded ({last_words()}): give another .gguf file")
-        self._vocab = self._api.llama_model_get_vocab(self._model)
-        self._words = self._api.llama_vocab_n_tokens(self._vocab)
-        self._require_decoder()
-
     def _require_decoder(self) -> None:
         """Refuse what cannot continue a prompt in branches; such calls abort the process."""
         api, model = self._api, self._model
@@ -167,15 +132,10 @@ class LlamaSession:
             return
         raise InputError(f"model {self._path} {kind}: give a .gguf of a causal language model such as Llama or Qwen")
 
-    def _make_context(self) -> None:
+    def _context_params(self) -> Any:
+        self._require_decoder()
         trained = self._api.llama_model_n_ctx_train(self._model)
         self.context: int = min(self.settings.context, trained) if trained > 0 else self.settings.context
-        self._context = self._api.llama_init_from_model(self._model, self._context_params())
-        if not self._context:
-            raise InputError(f"model {self._path} has no room for its context ({last_words()}): give a smaller one")
-        self._memory = self._api.llama_get_memory(self._context)
-
-    def _context_params(self) -> Any:
         params = self._api.llama_context_default_params()
         params.n_ctx = self.context + BRANCH_ROWS
         params.n_batch = params.n_ubatch = self.settings.chunk

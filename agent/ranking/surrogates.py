@@ -44,20 +44,20 @@ class Features:
     """
 
     def __init__(self, sizes: Sequence[int], ordered: Sequence[bool]) -> None:
-        self._starts = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.intp)
+        ends = np.cumsum(sizes).tolist()
+        self._columns = [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
         self.group = np.repeat(np.arange(len(sizes)), sizes)
         """The position of each column, shape ``(D,)``."""
         self._blur = np.eye(len(self.group))
-        for start, size, is_ordered in zip(self._starts, sizes, ordered, strict=True):
+        for columns, size, is_ordered in zip(self._columns, sizes, ordered, strict=True):
             if is_ordered and size > 2:
-                self._blur[start : start + size, start : start + size] = _root_of_nearness(size)
+                self._blur[columns, columns] = _root_of_nearness(size)
 
     def __call__(self, codes: NDArray[np.uint8]) -> Floats:
         """Shape ``(n, D)`` for codes of shape ``(n, L)``."""
         # One row of the blur a position; they have disjoint columns, so their sum is their concatenation.
         rows: Floats = np.zeros((len(codes), len(self.group)))
-        for position, start in enumerate(self._starts):
-            columns = slice(start, start + int(np.count_nonzero(self.group == position)))
+        for position, columns in enumerate(self._columns):
             rows[:, columns] = self._blur[columns, columns][codes[:, position]]
         return rows
 

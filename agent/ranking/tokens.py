@@ -35,7 +35,6 @@ MARKS = 128
 """Random signs a vector."""
 FACTS = 48
 """Numbers a vector besides; some are spare."""
-_PER_SURROGATE = len(SURROGATES)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ One thread at a time.
 from __future__ import annotations
 
 import ctypes
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ncode_search.agent.errors import InputError
-from ncode_search.agent.ranking.llama_library import forget_log, last_words, llama, physical_cores
+from ncode_search.agent.ranking.llama_library import last_words, physical_cores
+from ncode_search.agent.ranking.loaded_model import LoadedModel
 
 MOST_CANDIDATES = 255
 """Candidates a decode call: llama.cpp allows 256 sequences, and one is the history."""
@@ -38,34 +37,24 @@ class VectorSettings:
     """Trials of a history that fit, those without a value included."""
 
 
-class VectorSession:
-    """A model and its context; `close` it, or use it in a ``with``. Raises `InputError` where it cannot be used."""
+class VectorSession(LoadedModel):
+    """A model that takes vectors, and its context."""
 
     def __init__(self, path: Path, settings: VectorSettings) -> None:
-        self._settings, self._path = settings, path
-        self._api = llama()
-        self._model: Any = None
-        self._context: Any = None
-        forget_log()
-        try:
-            self._load()
-        except BaseException:
-            self.close()
-            raise
-
-    def __enter__(self) -> VectorSession:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self.close()
+        self._settings = settings
+        self._batch: Any = None
+        # Repacked weights crash on some processors (see `selftest`), and so small a model gains nothing from them.
+        super().__init__(path, settings.gpu_layers, extra_buffers=False)
+        self.width = int(self._api.llama_model_n_embd(self._model))
+        self._api.llama_set_causal_attn(self._context, False)
+        self._batch = self._api.llama_batch_init(max(settings.room, MOST_CANDIDATES), self.width, 1)
 
     def close(self) -> None:
         """Free the model. May be called twice."""
-        if self._context:
-            self._api.llama_free(self._context)
-        if self._model:
-            self._api.llama_model_free(self._model)
-        self._context = self._model = None
+        if self._batch is not None:
+            self._api.llama_batch_free(self._batch)
+        self._batch = None
+        super().close()
 
     def outputs(self, history: Vectors, candidates: Vectors) -> Vectors:
         """The model's outputs for each candidate, shape ``(m, outputs)``.
@@ -99,7 +88,7 @@ class VectorSession:
         pointer = self._api.llama_get_logits(self._context)
         if not pointer:
             raise RuntimeError(f"llama.cpp gave no outputs ({last_words()})")
-        return np.ctypeslib.as_array(pointer, shape=(count, self._outputs)).copy()  # type: ignore[no-any-return]
+        return np.ctypeslib.as_array(pointer, shape=(count, self._words)).copy()  # type: ignore[no-any-return]
 
     def _decode(self, vectors: Vectors, sequences: NDArray[np.int32], *, position: int) -> None:
         count = len(vectors)
@@ -113,24 +102,6 @@ class VectorSession:
             batch.seq_id[at][0] = sequence
         if (status := self._api.llama_decode(self._context, batch)) != 0:
             raise RuntimeError(f"llama.cpp could not decode {count} vectors (status {status}; {last_words()})")
-
-    def _load(self) -> None:
-        api, settings = self._api, self._settings
-        params = api.llama_model_default_params()
-        params.n_gpu_layers = settings.gpu_layers
-        # Repacked weights crash on some processors (see `selftest`), and so small a model gains nothing from them.
-        params.use_extra_bufts = False
-        self._model = api.llama_model_load_from_file(os.fsencode(self._path), params)
-        if not self._model:
-            raise InputError(f"model {self._path} cannot be loaded ({last_words()}): give another .gguf file")
-        self.width = int(api.llama_model_n_embd(self._model))
-        self._outputs = int(api.llama_vocab_n_tokens(api.llama_model_get_vocab(self._model)))
-        self._context = api.llama_init_from_model(self._model, self._context_params())
-        if not self._context:
-            raise InputError(f"model {self._path} has no room for its context ({last_words()}): give a smaller one")
-        api.llama_set_causal_attn(self._context, False)
-        self._memory = api.llama_get_memory(self._context)
-        self._batch = api.llama_batch_init(max(settings.room, MOST_CANDIDATES), self.width, 1)
 
     def _context_params(self) -> Any:
         api, settings = self._api, self._settings

@@ -11,9 +11,8 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,12 +23,11 @@ from ncode_search.agent.errors import InputError
 from ncode_search.agent.ranking.surrogates import Features
 from ncode_search.agent.ranking.tokens import FACTS, MARKS, marks, option_signs
 from ncode_search.agent.tuning.arrays import Batch, read_shard
-from ncode_search.agent.tuning.network import RankerNetwork, Shape, soft_targets
+from ncode_search.agent.tuning.network import RankerNetwork, Shape, log_bins, soft_targets
+from ncode_search.agent.tuning.tasks import LENGTHS
 
 CHECKPOINT = "checkpoint.pt"
 LOG = "log.jsonl"
-
-_Number = float | int
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ class TrainingSettings:
         return self.rate * max(min(left, 1.0), 0.01)
 
 
-Judge = Callable[[RankerNetwork], dict[str, _Number]]
+Judge = Callable[[RankerNetwork], dict[str, float]]
 
 
 def train(data: Path, folder: Path, settings: TrainingSettings, judge: Judge | None = None) -> RankerNetwork:
@@ -158,8 +156,8 @@ class _Run:
         self.optimizer.step()
         return float(loss), float(plain)
 
-    def _report(self, recent: Sequence[tuple[float, float]], figures: dict[str, _Number]) -> None:
-        line: dict[str, _Number] = {"step": self.step}
+    def _report(self, recent: Sequence[tuple[float, float]], figures: dict[str, float]) -> None:
+        line: dict[str, float] = {"step": self.step}
         if recent:
             loss, plain = np.mean(recent, axis=0)
             line |= {
@@ -182,8 +180,6 @@ def batch_loss(
     mean, sd, targets = (torch.from_numpy(one).to(device) for one in (batch.mean, batch.sd, batch.targets))
     with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         outputs = network.outputs(inputs, batch.trial_facts.shape[1], mask)
-    from ncode_search.agent.tuning.network import log_bins
-
     soft = soft_targets(targets)
     loss = -(soft * log_bins(outputs, mean, sd)).sum(-1).mean()
     with torch.no_grad():
@@ -224,7 +220,7 @@ def _batches(data: Path, seed: int, start: int) -> Iterator[Batch]:
     while True:
         order = np.random.default_rng([seed, epoch]).permutation(len(shards))
         for shard in order:
-            size = _batches_of(shards[shard])
+            size = len(LENGTHS)
             if step + size <= start:
                 step += size
                 continue
@@ -234,14 +230,3 @@ def _batches(data: Path, seed: int, start: int) -> Iterator[Batch]:
                     yield batches[which]
                 step += 1
         epoch += 1
-
-
-def _batches_of(_path: Path) -> int:
-    from ncode_search.agent.tuning.tasks import LENGTHS
-
-    return len(LENGTHS)
-
-
-def settings_as_dict(settings: TrainingSettings) -> dict[str, Any]:
-    """For metadata."""
-    return asdict(settings)
