@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -20,6 +21,9 @@ from ncode_search.agent.loop import Observer
 from ncode_search.agent.search import Outcome
 from ncode_search.agent.space import SearchSpace
 from ncode_search.agent.states import TrialState
+
+FORECASTS = 32
+"""Newest forecasts whose errors `status` shows."""
 
 
 @dataclass
@@ -164,6 +168,26 @@ def fallback_lines(history: History) -> list[str]:
     return [f"{count} decisions by evolution instead of the ranker: {reason}" for reason, count in rows]
 
 
+def trust_lines(history: History) -> list[str]:
+    """How far the ranker is trusted, and how well it and its yardsticks predicted of late; empty where it predicts no
+    values.
+    """
+    rows = history.db.conn.execute(
+        "SELECT predicted, trust, value FROM decisions JOIN trials ON trials.id = decisions.trial "
+        "WHERE predicted IS NOT NULL AND value IS NOT NULL ORDER BY trial DESC LIMIT ?",
+        [FORECASTS],
+    ).fetchall()
+    if not rows:
+        return []
+    trust: dict[str, float] = json.loads(rows[0][1])
+    errors = [{name: abs(one - value) for name, one in json.loads(text).items()} for text, _, value in rows]
+    said = ", ".join(
+        f"{name} {share:.0%} (off by {_number(median(error[name] for error in errors))})"
+        for name, share in trust.items()
+    )
+    return [f"{said}; errors are medians of the last {len(rows)} forecasts"]
+
+
 def status_lines(history: History, owner: str | None) -> list[str]:
     """A search at a glance."""
     counts = history.counts()
@@ -179,6 +203,7 @@ def status_lines(history: History, owner: str | None) -> list[str]:
     ]  # fmt: skip
     for trial in history.trials(TrialState.RUNNING):
         lines.append(f"running   trial {trial.id}  {trial.code}  on {trial.device}{_last_epoch(history, trial)}")
+    lines += [f"trust     {line}" for line in trust_lines(history)]
     lines += [f"fallback  {line}" for line in fallback_lines(history)]
     if best := history.best():
         lines.append(f"best      {_number(best.value)}  trial {best.id}  {best.code}")

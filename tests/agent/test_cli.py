@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -46,6 +47,20 @@ def ncode(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def files(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()} - {"__pycache__"}
+
+
+def test_the_default_ranker_says_what_it_predicted_and_how_far_it_is_trusted(folder: Path) -> None:
+    minimized = TOML.replace("seed = 3", 'seed = 3\ngoal = "minimize"').replace('[ranker]\nkind = "evolution"\n', "")
+    (folder / "search.toml").write_text(minimized)
+    assert "by embedded" in ncode(folder, "run", "search.toml").stdout
+    shown = ncode(folder, "status", "table.db").stdout
+    assert re.search(r"^trust     model \d+% \(off by [\d.]+\), ridge \d+% .*, history \d+% .*forecasts$", shown, re.M)
+    assert "fallback" not in shown
+    with History.read(folder / "table.db") as history:
+        predicted = history.predicted(100)
+        values = {trial.code: trial.value for trial in history.trials()}
+    assert set(predicted) == set(list(values)[3:]), "the first three are uniform"
+    assert all(min(values.values()) <= one["model"] <= max(values.values()) for one in predicted.values())
 
 
 def test_run_status_best_trials(folder: Path) -> None:
