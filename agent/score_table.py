@@ -2,7 +2,7 @@
 
 A table is a CSV, plain or gzip, with a column ``code`` and a column a metric; see `evaluators.table`. A second CSV with
 the columns ``code`` and ``canon`` may say which codes are the same architecture: then every code of such a class has
-the score of its canonical code.
+the score of its canonical code, also where the table lists the canonical one only.
 """
 
 from __future__ import annotations
@@ -73,11 +73,11 @@ class ScoreTable:
             canonical = read_canon(Path(canon)) if canon is not None else {}
         except EvaluatorError as error:
             raise InputError(str(error)) from None
-        texts = list(table.rows)
+        # Some tables list canonical codes only: the others of a class get rows of their own.
+        unlisted = [code for code, first in canonical.items() if code not in table.rows and first in table.rows]
+        texts = [*table.rows, *unlisted]
         space, codes = _space_of(path, texts)
-        rows = np.array(
-            [table.rows.get(canonical.get(code, code), row) for row, code in enumerate(texts)], dtype=np.intp
-        )
+        rows = np.array([table.rows.get(canonical.get(code, code), at) for at, code in enumerate(texts)], dtype=np.intp)
         values = np.asarray(table.columns[metric], dtype=np.float64)[rows]
         reported = np.asarray(table.columns[report or metric], dtype=np.float64)[rows]
         return cls(space, codes, -values if minimize else values, reported, rows)
