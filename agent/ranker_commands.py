@@ -20,10 +20,12 @@ def ranker() -> None:
 
 @ranker.command()
 @click.argument("out", type=PATH)
-@click.option("--table", "tables", multiple=True, required=True, metavar="FILE:[-]COLUMN[,...]")
+@click.option("--table", "tables", multiple=True, metavar="FILE:[-]COLUMN[,...]")
 @click.option("--samples", type=int, default=228_000, show_default=True, help="Samples to write.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of every random draw.")
-@click.option("--format", "form", default="published", show_default=True, help="published, sharegpt, alpaca or trl.")
+@click.option(
+    "--format", "form", default="published", show_default=True, help="published, sharegpt, alpaca, trl or arrays."
+)
 @click.option("--history", type=int, default=200, show_default=True, help="Most past trials in a sample.")
 @click.option("--pool", type=int, default=10, show_default=True, help="Candidates in a sample.")
 @click.option("--describe", default="", metavar="TEXT", help="Begin each prompt with TEXT and the metric's name.")
@@ -41,14 +43,25 @@ def data(
 ) -> None:
     """Write training samples for a language model to OUT.jsonl or OUT.jsonl.gz, or go on with that file.
 
+    With --format arrays: tasks for the embedded ranker, to the folder OUT. They come from synthetic landscapes and, a
+    quarter of them, from the tables, if there are any; --history, --pool and --describe do not matter.
+
     Samples are searches in random subspaces of tables: CSV files with a column "code" and a column a metric. Give
     --table once a file; name the columns behind a colon, and put a minus before a column where lower is better.
     """
-    from ncode_search.agent.tuning.data import DataSettings, write_samples
     from ncode_search.agent.tuning.progress import Progress, usable_cores
     from ncode_search.agent.tuning.published import SampleSettings, Source
 
     sources = [source for table in tables for source in Source.parse(table)]
+    if form == "arrays":
+        from ncode_search.agent.tuning.arrays import write_shards
+
+        with Progress(samples, "tasks") as progress:
+            made = write_shards(out, samples, seed, sources, jobs=jobs or usable_cores(), report=progress)
+        print(f"{out}: {made:,} tasks")
+        return
+    from ncode_search.agent.tuning.data import DataSettings, write_samples
+
     settings = DataSettings(sources, samples, seed, form, SampleSettings(history, pool, describe))
     with Progress(samples, "samples") as progress:
         write_samples(out, settings, jobs=jobs or usable_cores(), report=progress)
@@ -107,20 +120,61 @@ def finetune(
     print(f"{out}: trained; next: ncode ranker export {out} {out.name}.gguf")
 
 
+@train.command()
+@click.argument("data", type=PATH)
+@click.argument("out", type=PATH)
+@click.option("--steps", type=int, default=24_000, show_default=True, help="Batches to learn from.")
+@click.option("--rate", type=float, default=1.5e-3, show_default=True, help="Highest learning rate.")
+@click.option("--width", type=int, default=128, show_default=True, help="Of the network.")
+@click.option("--layers", type=int, default=6, show_default=True, help="Of the network.")
+@click.option("--bf16/--fp32", default=True, show_default=True, help="Precision of the computation.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--minutes", type=float, default=4.0, show_default=True, help="Between two checkpoints.")
+@click.option("--validate", multiple=True, metavar="FILE:[-]COLUMN[,...]", help="Tables to predict at checkpoints.")
+@click.option("--threads", type=int, help="CPU threads.")
+def scratch(
+    data: Path,
+    out: Path,
+    width: int,
+    layers: int,
+    minutes: float,
+    validate: tuple[str, ...],
+    **settings: Any,
+) -> None:
+    """Train an embedded ranker on the arrays in DATA; checkpoint and log go to the folder OUT, or go on there.
+
+    A line of the log has the loss in nats and its gain over the surrogates that the model starts from; with --validate
+    also the rank correlation on tables given 25, 50 and 100 trials, and its lead over the best surrogate.
+    """
+    from ncode_search.agent.tuning.hf_model import require_libraries
+
+    require_libraries()
+    from ncode_search.agent.tuning.judging import skill_judge
+    from ncode_search.agent.tuning.network import Shape
+    from ncode_search.agent.tuning.published import Source
+    from ncode_search.agent.tuning.scratch import TrainingSettings, train
+
+    tables = [source.read() for text in validate for source in Source.parse(text)]
+    training = TrainingSettings(save_every=60 * minutes, shape=Shape.of(width, layers), **settings)
+    train(data, out, training, skill_judge(tables) if tables else None)
+    print(f"{out}: trained; next: ncode ranker export {out} {out.name}.gguf --quantize Q8_0")
+
+
 @ranker.command()
 @click.argument("checkpoint")
 @click.argument("out", type=PATH)
 @click.option("--quantize", "kind", default="F16", show_default=True, help="F32, F16, Q8_0, Q4_K_M and so on.")
 def export(checkpoint: str, out: Path, kind: str) -> None:
-    """Write CHECKPOINT, the folder of a fine-tuned model, as OUT.gguf for llama.cpp.
+    """Write CHECKPOINT, the folder of a trained ranker, as OUT.gguf for llama.cpp.
 
-    Adapters are merged; the tokenizer, what the model is and what it was trained on go into the file.
+    Of a fine-tuned model adapters are merged; the tokenizer, what the model is and its training data go into the file.
     """
     from ncode_search.agent.tuning.hf_model import require_libraries
 
     require_libraries()
-    from ncode_search.agent.tuning.hf_export import export as write
+    from ncode_search.agent.tuning import embedded_gguf, hf_export
 
+    write = embedded_gguf.export if embedded_gguf.is_checkpoint(checkpoint) else hf_export.export
     write(checkpoint, out, kind)
     print(f"{out}: {out.stat().st_size / 1e6:,.1f} MB, {kind.upper()}")
 

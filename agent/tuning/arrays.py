@@ -7,20 +7,30 @@ only what is missing.
 
 from __future__ import annotations
 
+import json
+import multiprocessing
 import os
-from collections.abc import Sequence
+import signal
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ncode_search.agent.errors import InputError
 from ncode_search.agent.score_table import ScoreTable
+from ncode_search.agent.tuning.published import Source
 from ncode_search.agent.tuning.tasks import LENGTHS, Task, draw_task
 
 BATCH = 16
 """Tasks a batch."""
+SHARD = BATCH * len(LENGTHS)
+"""Tasks a shard."""
+ABOUT = "made.json"
 _TABLE_SHARE = 0.25
 
 
@@ -51,6 +61,61 @@ class Batch:
     """Shape ``(B, m)``."""
     trials: NDArray[np.int32]
     """How many trials each task has, shape ``(B,)``."""
+
+
+def write_shards(
+    folder: Path,
+    tasks: int,
+    seed: int,
+    sources: Sequence[Source],
+    *,
+    jobs: int = 1,
+    report: Callable[[int], None] = lambda done: None,
+) -> int:
+    """Make shards with at least `tasks` tasks, or those that `folder` lacks; how many tasks they have.
+
+    Raises `InputError` for wrong numbers, for tables that cannot be read, and for a folder of other data.
+    """
+    if tasks < 1 or seed < 0:
+        raise InputError(f"--samples {tasks}, --seed {seed}: ask for one sample at least, and a seed from 0")
+    shards = -(-tasks // SHARD)
+    [source.read() for source in sources]  # before anything is written: the tables may be wrong
+    _claim(folder, {"seed": seed, "tables": [f"{one.path.name}:{one.metric}" for one in sources]})
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(jobs, shards), context, _begin, (sources,)) as pool:
+        for done, _ in enumerate(pool.map(_make, repeat(folder), range(shards), repeat(seed)), start=1):
+            report(min(done * SHARD, tasks))
+    return shards * SHARD
+
+
+def about(folder: Path) -> dict[str, Any]:
+    """What the shards of `folder` were made from."""
+    path = folder / ABOUT
+    return dict(json.loads(path.read_text())) if path.exists() else {}
+
+
+def _claim(folder: Path, made: dict[str, Any]) -> None:
+    """Write down what the folder's data are made from; refuse one that holds other data."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if (found := about(folder)) and found != made:
+            raise InputError(f"{folder} holds data of seed {found['seed']} and tables {found['tables']}: name another")
+        (folder / ABOUT).write_text(json.dumps(made))
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written ({error.strerror}): name another folder") from error
+
+
+_tables: list[ScoreTable] = []
+"""Of a process of the pool."""
+
+
+def _begin(sources: Sequence[Source]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
+    _tables[:] = [source.read() for source in sources]
+
+
+def _make(folder: Path, number: int, seed: int) -> bool:
+    return write_shard(folder, number, seed, _tables)
 
 
 def write_shard(folder: Path, number: int, seed: int, tables: Sequence[ScoreTable]) -> bool:

@@ -8,9 +8,9 @@ network has no positions, so the rotary embedding is scaled away, and query and 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import gguf
@@ -22,27 +22,51 @@ from ncode_search.agent.errors import InputError
 from ncode_search.agent.ranking.embedded_file import PROTOCOL, VERSION
 from ncode_search.agent.ranking.tokens import FACTS, MARKS
 from ncode_search.agent.tuning.network import BINS, OUTPUTS, REACH, RankerNetwork, Shape
+from ncode_search.agent.tuning.quantize import quantize, replacing, require_kind
+from ncode_search.agent.tuning.scratch import CHECKPOINT
 
 CONTEXT = 1024
 """Trials and candidates that the model says it can take at once."""
 
 
-def load_checkpoint(path: Path) -> RankerNetwork:
-    """The network of a checkpoint of `scratch.train`. Raises `InputError` where it is none."""
+def load_checkpoint(path: Path) -> tuple[RankerNetwork, dict[str, Any]]:
+    """The network of a checkpoint of `scratch.train`, and what it says of its making.
+
+    Raises `InputError` where it is none.
+    """
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")
         network = RankerNetwork(Shape(**state["shape"]))
         network.load_state_dict(state["network"])
-    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        about = dict(state["about"])
+    except (OSError, RuntimeError, UnpicklingError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} is no checkpoint of an embedded ranker ({error}): give its checkpoint.pt") from error
-    return network.eval()
+    return network.eval(), about
 
 
-def write_gguf(network: RankerNetwork, path: Path, about: Mapping[str, Any] | None = None) -> None:
-    """Write the network in 32 bits; whole or not at all. `about`: what is known of its making, kept as JSON."""
-    partial = path.with_name(path.name + ".tmp")
-    writer = gguf.GGUFWriter(partial, "llama")
-    _describe(writer, network.shape, about or {})
+def is_checkpoint(folder: str) -> bool:
+    """Whether `scratch.train` wrote the folder."""
+    return (Path(folder) / CHECKPOINT).is_file()
+
+
+def export(folder: str, out: Path, kind: str = "Q8_0") -> None:
+    """Write the checkpoint in `folder` as a GGUF of `kind`, whole or not at all.
+
+    Raises `InputError` for what cannot be loaded or quantized.
+    """
+    kind = require_kind(kind)
+    path = Path(folder) / CHECKPOINT
+    network, about = load_checkpoint(path)
+    with replacing(out) as new:
+        write_gguf(network, new, about)
+        if kind != "F32":
+            quantize(new, new, kind)
+
+
+def write_gguf(network: RankerNetwork, path: Path, about: Mapping[str, Any]) -> None:
+    """Write the network in 32 bits. `about`: what is known of its making, kept as JSON."""
+    writer = gguf.GGUFWriter(path, "llama")
+    _describe(writer, network.shape, about)
     _add_entrance(writer, network)
     for name, tensor in _tensors(network).items():
         writer.add_tensor(name, _numpy(tensor))
@@ -50,7 +74,6 @@ def write_gguf(network: RankerNetwork, path: Path, about: Mapping[str, Any] | No
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    os.replace(partial, path)
 
 
 def _describe(writer: gguf.GGUFWriter, shape: Shape, about: Mapping[str, Any]) -> None:

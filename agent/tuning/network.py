@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ncode_search.agent.errors import InputError
 from ncode_search.agent.ranking.tokens import FACTS, MARKS, SURROGATES
 
 BINS = 64
@@ -35,6 +36,15 @@ class Shape:
     layers: int = 6
     heads: int = 4
     hidden: int = 384
+
+    def __post_init__(self) -> None:
+        if min(self.width, self.layers, self.heads, self.hidden) < 1 or self.width % (32 * self.heads):
+            raise InputError(f"width is {self.width}; allowed: multiples of 32 for each of {self.heads} heads")
+
+    @classmethod
+    def of(cls, width: int, layers: int) -> Shape:
+        """Of so many layers; heads of 32 numbers, and a hidden layer of three times the width."""
+        return cls(width, layers, max(width // 32, 1), 3 * width)
 
     def as_dict(self) -> dict[str, int]:
         """For checkpoints and metadata."""
@@ -115,7 +125,7 @@ class RankerNetwork(nn.Module):
 
     def outputs(self, inputs: Tensor, trials: int, mask: Tensor) -> Tensor:
         """What llama.cpp computes: (B, m, OUTPUTS)."""
-        x = self.enter(inputs)
+        x = self.enter(inputs).float()  # in bfloat16 the sum over the layers would lose what they add
         for block in self.blocks:
             x = block(x, trials, mask)
         final: Tensor = self.head(self.norm(x[:, trials:])).float()

@@ -88,6 +88,10 @@ class Source:
             raise InputError(f"--table {text}: give FILE.csv:COLUMN, FILE.csv:COLUMN,COLUMN or FILE.csv:-COLUMN")
         return [cls(Path(path), name.removeprefix("-"), name.startswith("-")) for name in names]
 
+    def read(self) -> ScoreTable:
+        """The table. Raises `InputError` where it cannot be read."""
+        return ScoreTable.read(self.path, self.metric, minimize=self.minimize)
+
 
 class SampleMaker:
     """Makes samples of some tables."""
@@ -97,7 +101,7 @@ class SampleMaker:
         self._settings, self._seed = settings, seed
         self._tables: list[tuple[ScoreTable, str]] = []
         for source in sources:
-            table = ScoreTable.read(source.path, source.metric, minimize=source.minimize)
+            table = source.read()
             if len(table) <= settings.pool:
                 raise InputError(f"{source.path}: {len(table)} rows are too few for pools of {settings.pool}")
             self._tables.append((table, self._description(source.metric)))

@@ -11,7 +11,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from ncode_search.agent.errors import InputError
 from ncode_search.agent.ranking.surrogates import Features
 from ncode_search.agent.ranking.tokens import FACTS, MARKS, marks, option_signs
 from ncode_search.agent.tuning.arrays import Batch, read_shard
+from ncode_search.agent.tuning.arrays import about as data_about
 from ncode_search.agent.tuning.network import RankerNetwork, Shape, log_bins, soft_targets
 from ncode_search.agent.tuning.tasks import LENGTHS
 
@@ -101,6 +102,7 @@ class _Run:
         ]
         self.optimizer = torch.optim.AdamW(groups, lr=settings.rate, betas=(0.9, 0.98))
         self.step = 0
+        self.judged: dict[str, float] = {}
 
     def resume(self) -> None:
         path = self.folder / CHECKPOINT
@@ -117,6 +119,12 @@ class _Run:
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
             "shape": self.settings.shape.as_dict(),
+            "about": {
+                **asdict(self.settings),
+                "steps": self.step,
+                "data": data_about(self.data),
+                "judged": self.judged,
+            },
         }
         partial = self.folder / f"{CHECKPOINT}.tmp"
         torch.save(state, partial)
@@ -136,13 +144,17 @@ class _Run:
                 self._report(recent, {"steps_a_second": round(speed, 2)})
                 recent = []
             if time.monotonic() - saved > self.settings.save_every:
-                self.save()
-                if judge is not None:
-                    self._report([], judge(self.network))
+                self._check(judge)
                 saved = time.monotonic()
+        self._check(judge)
+
+    def _check(self, judge: Judge | None) -> None:
+        """Save; then judge, and save what the judge says."""
         self.save()
         if judge is not None:
-            self._report([], judge(self.network))
+            self.judged = judge(self.network)
+            self._report([], self.judged)
+            self.save()
 
     def _learn(self, batch: Batch) -> tuple[float, float]:
         """One step; returns the loss and that of the surrogates' plain mixture."""
@@ -154,7 +166,7 @@ class _Run:
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimizer.step()
-        return float(loss), float(plain)
+        return loss.item(), plain.item()
 
     def _report(self, recent: Sequence[tuple[float, float]], figures: dict[str, float]) -> None:
         line: dict[str, float] = {"step": self.step}

@@ -1,0 +1,167 @@
+"""Make an embedded ranker: landscapes, tasks, arrays, training, GGUF, and back through llama.cpp."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from ncode_search.agent.errors import InputError  # noqa: E402
+from ncode_search.agent.ranking.embedded_file import read_embedded  # noqa: E402
+from ncode_search.agent.ranking.vector_session import VectorSession, VectorSettings  # noqa: E402
+from ncode_search.agent.tuning import arrays, landscapes, scratch  # noqa: E402
+from ncode_search.agent.tuning.embedded_gguf import export, load_checkpoint  # noqa: E402
+from ncode_search.agent.tuning.network import BINS, RankerNetwork, Shape, log_bins, soft_targets  # noqa: E402
+from ncode_search.agent.tuning.tasks import draw_task  # noqa: E402
+
+SMALL = Shape(width=32, layers=2, heads=1, hidden=32)
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for module in (arrays, scratch):
+        monkeypatch.setattr(module, "LENGTHS", (5, 12))
+    monkeypatch.setattr(arrays, "BATCH", 4)
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for number in range(2):
+        assert arrays.write_shard(folder, number, 7, [])
+    return folder
+
+
+def settings(steps: int) -> scratch.TrainingSettings:
+    return scratch.TrainingSettings(steps=steps, warmup=1, decay=0.0, threads=1, shape=SMALL, report_every=1)
+
+
+def test_every_landscape_gives_finite_scores() -> None:
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        landscape = landscapes.draw(rng)
+        codes = rng.integers(0, np.array(landscape.sizes), size=(200, len(landscape.sizes))).astype(np.uint8)
+        values = landscape.score(codes)
+        assert np.isfinite(values).all(), seed
+        np.testing.assert_array_equal(values[:50], landscape.score(codes)[:50])
+        assert len(landscape.ordered) == len(landscape.sizes)
+
+
+@pytest.mark.parametrize("length", [1, 10, 50])
+def test_tasks(length: int) -> None:
+    task = draw_task(length, [], 0.0, np.random.default_rng(length))
+    trials, queries = len(task.trials.scores), len(task.targets)
+    assert trials <= length
+    assert task.codes.shape == (trials + queries, len(task.sizes))
+    assert np.isfinite(task.reading.facts).all()
+    history = {code.tobytes() for code in task.codes[:trials]}
+    assert not history & {code.tobytes() for code in task.codes[trials:]}, "queries are new"
+
+
+def test_a_seed_gives_the_same_shard_and_none_is_made_twice(data: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    again.mkdir()
+    assert arrays.write_shard(again, 0, 7, [])
+    assert (again / "00000.npz").read_bytes() == (data / "00000.npz").read_bytes()
+    assert not arrays.write_shard(data, 0, 8, [])
+
+
+def test_soft_targets_keep_the_mean() -> None:
+    scores = torch.tensor([-3.9, -1.0, 0.03, 2.2])
+    width = 8 / BINS
+    middle = torch.arange(BINS) * width - 4 + width / 2
+    torch.testing.assert_close(soft_targets(scores) @ middle, scores, atol=1e-5, rtol=0)
+
+
+def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(data: Path, tmp_path: Path) -> None:
+    whole = scratch.train(data, tmp_path / "whole", settings(6)).state_dict()
+    scratch.train(data, tmp_path / "parts", settings(3))
+    parts = scratch.train(data, tmp_path / "parts", settings(6)).state_dict()
+    for name, weights in whole.items():
+        torch.testing.assert_close(parts[name], weights, atol=0, rtol=0)
+    lines = [json.loads(line) for line in (tmp_path / "whole" / scratch.LOG).read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+
+
+def test_an_untrained_model_is_the_mixture_of_the_surrogates_and_learns(data: Path, tmp_path: Path) -> None:
+    scratch.train(data, tmp_path / "run", settings(60))
+    lines = [json.loads(line) for line in (tmp_path / "run" / scratch.LOG).read_text().splitlines()]
+    assert abs(lines[0]["gain"]) < 1e-3
+    assert np.mean([line["gain"] for line in lines[-8:]]) > 0.05
+
+
+@pytest.mark.parametrize(("kind", "limit"), [("F32", 0.02), ("Q8_0", 0.3)])
+def test_llama_cpp_computes_what_pytorch_does(data: Path, tmp_path: Path, kind: str, limit: float) -> None:
+    scratch.train(data, tmp_path / "run", settings(40))
+    out = tmp_path / "run.gguf"
+    export(str(tmp_path / "run"), out, kind)
+    network, about = load_checkpoint(tmp_path / "run" / scratch.CHECKPOINT)
+    made = read_embedded(out)
+    assert made.about == json.loads(json.dumps(about))
+    assert about["steps"] == 40
+    batch = arrays.read_shard(data / "00001.npz")[1]
+    inputs, mask = scratch.model_inputs(batch, np.random.default_rng(0))
+    most, count = batch.trial_facts.shape[1], int(batch.trials[0])
+    with torch.no_grad():
+        wanted = network.outputs(torch.from_numpy(inputs[:1]), most, torch.from_numpy(mask[:1]))[0].numpy()
+    vectors = made.enter(inputs[0].astype(np.float64))
+    with VectorSession(out, VectorSettings(threads=1)) as session:
+        found = session.outputs(vectors[:count], vectors[most:])
+    assert np.abs(wanted).max() > 0.3
+    np.testing.assert_allclose(found, wanted, atol=limit)
+
+
+def test_candidates_see_the_history_and_not_each_other() -> None:
+    torch.manual_seed(0)
+    network = RankerNetwork(SMALL)
+    torch.nn.init.normal_(network.head.weight)
+    inputs, mask = torch.randn(1, 9, network.enter.in_features), torch.ones(1, 4, dtype=torch.bool)
+    plain = network.outputs(inputs, 4, mask)
+    changed = inputs.clone()
+    changed[0, 8] += 1
+    torch.testing.assert_close(network.outputs(changed, 4, mask)[0, :4], plain[0, :4])
+    changed[0, 0] += 1
+    assert (network.outputs(changed, 4, mask)[0, :4] - plain[0, :4]).abs().min() > 0
+    flat = log_bins(torch.zeros(1, 5, 96), torch.zeros(1, 5, 3), torch.ones(1, 5, 3))
+    torch.testing.assert_close(flat.exp().sum(-1), torch.ones(1, 5))
+
+
+def test_wrong_input(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no training data"):
+        scratch.train(tmp_path, tmp_path / "run", settings(1))
+    with pytest.raises(InputError, match="multiples of 32"):
+        Shape.of(100, 2)
+    (tmp_path / scratch.CHECKPOINT).write_bytes(b"nothing")
+    with pytest.raises(InputError, match="no checkpoint of an embedded ranker"):
+        export(str(tmp_path), tmp_path / "out.gguf")
+    assert not list(tmp_path.glob("*.gguf"))
+
+
+@pytest.mark.slow
+def test_by_commands(tmp_path: Path) -> None:
+    def ncode(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "ncode_search.agent", *arguments]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=110, check=False)
+
+    made = ncode("ranker", "data", "tasks", "--format", "arrays", "--samples", "10", "--jobs", "1")
+    assert (made.returncode, made.stdout, made.stderr) == (0, "tasks: 304 tasks\n", "")
+    refused = ncode("ranker", "data", "tasks", "--format", "arrays", "--samples", "10", "--seed", "1")
+    assert refused.returncode == 2
+    assert "tasks holds data of seed 0" in refused.stderr
+    trained = ncode(
+        "ranker", "train", "scratch", "tasks", "run", "--steps", "2", "--width", "32", "--layers", "1", "--threads", "1"
+    )
+    assert trained.returncode == 0, trained.stderr
+    exported = ncode("ranker", "export", "run", "run.gguf", "--quantize", "Q8_0")
+    assert (exported.returncode, exported.stdout) == (0, "run.gguf: 0.0 MB, Q8_0\n"), exported.stderr
+    digits = np.ndindex(4, 4, 4)
+    table = "\n".join(["code,accuracy", *(f"{a}{b}{c},{a * b - c}" for a, b, c in digits)])
+    (tmp_path / "table.csv").write_text(table)
+    judged = ncode(
+        "bench", "--table", "table.csv", "--metric", "accuracy", "--rankers", "run.gguf,pick", "--trials", "12",
+        "--seeds", "2", "--jobs", "1",
+    )  # fmt: skip
+    assert judged.returncode == 0, judged.stderr
