@@ -56,7 +56,7 @@ clean: ## Remove everything that was built or installed
 
 $(VENV)/.search: $(CORE) | $(BIN)/python
 	@echo "Installing into $(VENV); compiling llama.cpp takes most of the time, 4 to 9 minutes on two cores."
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[cnn,smollm2]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[cnn]'
 	@touch $@
 
 # The core once more, alone: in our own build of it warnings are errors.

@@ -36,7 +36,7 @@ def cli() -> None:
 @click.option("--workers", type=int, help="Evaluator processes.")
 @click.option("--history", type=click.Path(path_type=Path), help="The SQLite file to keep the results in.")
 @click.option("--seed", type=int, help="Seed of every random draw.")
-@click.option("--ranker", help="llama, random, evolution, a path to a GGUF file, or a server's address.")
+@click.option("--ranker", help="embedded, llama, random, evolution, a path to a GGUF file, or a server's address.")
 @click.option("--quiet", is_flag=True, help="Print nothing but warnings and the end.")
 def run(
     file: Path,
@@ -102,7 +102,7 @@ def trials(history: Path, form: str | None) -> None:
 
 @cli.command()
 def doctor() -> None:
-    """Check this machine: the core's build, llama.cpp, GPUs, and the default model."""
+    """Check this machine: the core's build, llama.cpp, GPUs, and the packaged ranker."""
     from ncode_search.agent.doctor import examine
 
     healthy = True

@@ -1,4 +1,4 @@
-"""``ncode doctor``: what this machine has, and whether the default model runs on it."""
+"""``ncode doctor``: what this machine has, and whether the packaged ranker runs on it."""
 
 from __future__ import annotations
 

@@ -154,6 +154,13 @@ def test_report(tiny_gguf: Path) -> None:
     assert "passed" in lines[-1][1]
 
 
+def test_report_of_the_packaged_ranker() -> None:
+    name, text, good = list(llama_report())[-1]
+    assert (name, good) == ("ranker", True)
+    assert "embedded.gguf, " in text
+    assert text.endswith("ms a decision (200 trials, 128 candidates)")
+
+
 def test_report_of_a_missing_model() -> None:
     name, text, good = list(llama_report("/nowhere.gguf"))[-1]
     assert (name, good) == ("model", False)
