@@ -1,9 +1,10 @@
 """The ranker that comes with the package: a small language model that reads a trial as one vector.
 
 For every candidate the model gives a distribution of its score, starting from what three classical surrogates predict
-(`tokens`, `surrogates`). The candidate's score is its expected improvement over the best trial so far, under a mixture
-of the model and ridge regression whose weights are earned (`trust`). With the probability that neither deserves, the
-choice is evolution's.
+(`tokens`, `surrogates`). A candidate's score is its expected improvement over the best trial so far, under a mixture of
+the model, blended with the two Gaussian processes, and ridge regression; the weights of the two are earned (`trust`).
+With the probability that neither deserves, the choice is evolution's. The blend explores more than the model alone,
+which predicts better and searches worse (docs/benchmarks.md).
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ from ncode_search.agent.ranking.vector_session import VectorSession, VectorSetti
 
 PACKAGED = Path(__file__).with_name("embedded.gguf")
 """The model that comes with the package."""
+_BLEND = np.array([0.0, 0.4, 0.4])
+"""Shares of the surrogates in the distribution that is searched with; the rest is the model's. Chosen by searches on
+validation tables."""
 _FLOOR = 1e-3
 """Share of an even distribution in the surrogates' mixture, as in training."""
 
@@ -107,7 +111,9 @@ class EmbeddedRanker:
         if not len(known):
             return Ranking(rng.random(len(pool)))
         trials, scale = visible(known, self._features, self._room)
-        model, ridge = self._predictions(trials, pool)
+        predicted, surrogates = self._distributions(trials, pool)
+        blended = np.einsum("s,msb->mb", _BLEND, surrogates) + (1 - _BLEND.sum()) * predicted
+        model, ridge = (Prediction(each, self._centres) for each in (blended, surrogates[:, 0]))
         weights = earned(known, scale)
         forecasts = np.stack([scale.inverse(one) for one in (model.mean, ridge.mean, np.zeros(len(pool)))], axis=1)
         trust = dict(zip(FORECASTERS, weights.tolist(), strict=True))
@@ -120,19 +126,23 @@ class EmbeddedRanker:
     def predict(self, known: Observations, pool: NDArray[np.uint8], rng: np.random.Generator) -> Prediction:
         """What the model alone predicts for a history of at least one trial."""
         trials, _ = visible(known, self._features, self._room)
-        return self._predictions(trials, pool)[0]
+        return Prediction(self._distributions(trials, pool)[0], self._centres)
 
-    def _predictions(self, trials: Trials, pool: NDArray[np.uint8]) -> tuple[Prediction, Prediction]:
-        """Of the model and of ridge regression."""
+    def _distributions(self, trials: Trials, pool: NDArray[np.uint8]) -> tuple[Floats, Floats]:
+        """The model's over the bins, shape ``(m, bins)``, and the surrogates', shape ``(m, surrogates, bins)``."""
         if self._file is None or self._session is None:
             raise RuntimeError("the ranker is not loaded")
         reading = read(self._features, trials, pool)
         vectors = self._file.enter(self._inputs(reading, trials, pool.shape[1]))
         outputs = self._session.outputs(vectors[: reading.trials], vectors[reading.trials :])
-        centres = self._file.centres
-        surrogates = _on_bins(reading, centres)
-        mixed = _mixed(outputs.astype(np.float64), surrogates)
-        return Prediction(mixed, centres), Prediction(surrogates[:, 0], centres)
+        surrogates = _on_bins(reading, self._centres)
+        return _mixed(outputs.astype(np.float64), surrogates), surrogates
+
+    @property
+    def _centres(self) -> Floats:
+        if self._file is None:
+            raise RuntimeError("the ranker is not loaded")
+        return self._file.centres
 
     def _inputs(self, reading: Reading, trials: Trials, positions: int) -> Floats:
         signs = option_signs(trials.codes, self._sizes)
