@@ -46,6 +46,7 @@ bench: $(VENV)/.test ## Run the benchmarks and print their tables; needs Optuna:
 	$(BIN)/python benchmarks/core.py
 	$(BIN)/python benchmarks/loop.py
 	$(BIN)/python benchmarks/ranker.py
+	$(BIN)/python benchmarks/embedded.py
 
 format: $(VENV)/.test ## Format the Python code
 	$(BIN)/ruff check --fix .
