@@ -62,6 +62,19 @@ def test_the_best_scored_candidate_is_chosen_and_recorded(tmp_path) -> None:
     assert (chosen == 3).sum() == (pools[0] == 3).sum(axis=1).max()
 
 
+def test_startup_trials_are_uniform(tmp_path) -> None:
+    space = SearchSpace({f"p{at}": [0, 1, 2, 3] for at in range(20)})
+    settings = RankerSettings(kind="random", startup=40, pool=64)
+    with Search(space, history=tmp_path / "x.db", ranker_settings=settings) as search:
+        codes = []
+        for number in range(40):
+            trial = search.ask()
+            search.tell(trial, float(number))
+            codes.append(space.from_text([trial.code])[0])
+    nearest = [min(np.count_nonzero(code != other) for other in codes[:at]) for at, code in enumerate(codes) if at]
+    assert min(nearest) > 4, "a code that is bred differs from its parents in a position or two"
+
+
 def raises(known, pool, rng):
     raise RuntimeError("model on fire")
 

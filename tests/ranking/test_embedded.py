@@ -59,6 +59,15 @@ def test_equal_values_pending_and_failed_trials(ranker: EmbeddedRanker) -> None:
     assert np.isfinite(ranker.score(known, codes_of(50, 2), np.random.default_rng(0))).all()
 
 
+def test_what_failed_is_not_expected_to_be_good(ranker: EmbeddedRanker) -> None:
+    codes, asked = codes_of(60, 1), codes_of(200, 2)
+    failing, asked = codes[codes[:, 0] == 2], asked[asked[:, 0] == 2]
+    known = known_of(codes[codes[:, 0] != 2])
+    failed = Observations(known.codes, known.values, known.pending, failing)
+    before, after = (ranker.predict(one, asked, np.random.default_rng(0)).mean for one in (known, failed))
+    assert after.mean() < before.mean() - 0.5
+
+
 def test_names_and_order_of_options_and_positions_mean_nothing(ranker: EmbeddedRanker) -> None:
     rng = np.random.default_rng(3)
     codes, asked = codes_of(40, 1), codes_of(100, 2)
