@@ -1,7 +1,8 @@
 """Candidate pools: half mutated or crossed from the best trials, half uniform; all distinct, none seen, none in flight.
 
-`CandidatePool` holds the set of all codes that were ever proposed, so making a pool costs the same after a hundred
-thousand trials as after ten. Where a space runs out, the pool is what is left of it.
+Where codes are equal to others, only canonical codes are proposed, each for all of its class. `CandidatePool` holds the
+set of all codes that were ever proposed, so making a pool costs the same after a hundred thousand trials as after ten.
+Where a space runs out, the pool is what is left of it.
 """
 
 from __future__ import annotations
@@ -22,22 +23,30 @@ _TRIES = 16
 _LISTED_AT_ONCE = 1 << 16
 
 _Proposer = Callable[[int], Codes]
+Canonical = Callable[[Codes], Codes]
+"""From codes to the canonical codes of their classes, both of shape ``(n, L)``."""
 
 
 class CandidatePool:
-    """Makes pools of new codes for one search."""
+    """Makes pools of new codes for one search.
 
-    def __init__(self, space: SearchSpace) -> None:
+    Args:
+        space: What is searched.
+        canonical: Which codes are equal; None: no two are.
+    """
+
+    def __init__(self, space: SearchSpace, canonical: Canonical | None = None) -> None:
         self._space = space.core
+        self._canonical: Canonical = canonical or (lambda codes: codes)
         self._seen = _core.CodeSet(space.core)
 
     def mark_seen(self, codes: Codes) -> None:
-        """These codes, shape ``(n, L)``, are never to be proposed again."""
-        self._seen.insert(codes)
+        """These codes, shape ``(n, L)``, and their equals are never to be proposed again."""
+        self._seen.insert(self._canonical(codes))
 
     def unseen(self, codes: Codes) -> Codes:
         """Those of `codes` that may still be proposed."""
-        return codes[~self._seen.contains(codes)]
+        return codes[~self._seen.contains(self._canonical(codes))]
 
     def draw(self, known: Observations, size: int, rng: np.random.Generator) -> Codes:
         """A pool of up to `size` new codes, shape ``(m, L)``, in random order; fewer only where fewer are left."""
@@ -62,6 +71,7 @@ class CandidatePool:
         return collected
 
     def _new(self, chosen: _core.CodeSet, codes: Codes) -> Codes:
+        codes = self._canonical(codes)
         fresh = ~self._seen.contains(codes) & ~chosen.contains(codes)
         codes = codes[fresh]
         return codes[_core.CodeSet(self._space).insert(codes)]

@@ -2,8 +2,7 @@
 
 It decides as `agent.proposals` does, without the history file, threads and deadlines. The first trials come from
 uniform pools; they, and the random streams of all later ones, depend on the seed and the trial's number only, so that
-all rankers start alike. Where a table says which codes are one class, a pool has one code a class, and a class is seen
-as soon as one of its codes is evaluated.
+all rankers start alike. Where a table says which codes are one class, only canonical codes are proposed.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ncode_search.agent.bench.tasks import MISSING, Task
+from ncode_search.agent.bench.tasks import Task
 from ncode_search.agent.bench.trials import BenchSettings
 from ncode_search.agent.observations import Codes, ObservationLog, Observations
 from ncode_search.agent.pool import CandidatePool
@@ -29,7 +28,7 @@ class ProductSearch:
         self._ranker = ranker
         self._settings = settings
         self._seed = seed
-        self._candidates = CandidatePool(task.table.space)
+        self._candidates = CandidatePool(task.table.space, task.canonical)
         self._log = ObservationLog(len(task.table.space))
         self._trial = 0
         self.fallbacks = 0
@@ -39,7 +38,7 @@ class ProductSearch:
         self._trial += 1
         known = self._log.view().forgotten() if self._is_startup else self._log.view()
         rng = self._rng("pool")
-        pool = self._one_a_class(self._candidates.draw(known, self._settings.pool, rng))
+        pool = self._candidates.draw(known, self._settings.pool, rng)
         if not len(pool):
             return None
         ties = rng.permutation(len(pool))
@@ -51,8 +50,7 @@ class ProductSearch:
 
     def tell(self, code: NDArray[np.uint8], value: float | None) -> None:
         """Learn of the trial's end, and never propose its class again."""
-        row = self._task.row_of(code)
-        self._candidates.mark_seen(code[np.newaxis] if row == MISSING else self._task.twins_of(row))
+        self._candidates.mark_seen(code[np.newaxis])
         if value is None:
             self._log.fail(self._trial)
         else:
@@ -65,13 +63,6 @@ class ProductSearch:
     @property
     def _is_startup(self) -> bool:
         return self._trial <= self._settings.startup
-
-    def _one_a_class(self, pool: Codes) -> Codes:
-        """The first code of every class in the pool; a code without a row is a class of its own."""
-        rows = self._task.table.rows_of(pool)
-        classes = np.where(rows == MISSING, -1 - np.arange(len(pool)), self._task.table.canon[rows])
-        _, first = np.unique(classes, return_index=True)
-        return pool[np.sort(first)]
 
     def _rank(self, known: Observations, pool: Codes) -> Ranking:
         if self._is_startup:

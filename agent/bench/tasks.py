@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ncode_search.agent.errors import InputError
 from ncode_search.agent.observations import Codes
-from ncode_search.agent.score_table import Rows, ScoreTable
+from ncode_search.agent.score_table import ScoreTable
 from ncode_search.agent.space import SearchSpace
 
 MISSING = -1
@@ -40,11 +40,11 @@ class Task:
         """The row of the canonical code of `row`."""
         return int(self.table.canon[row])
 
-    def twins_of(self, row: int) -> Codes:
-        """All codes of the class that `row` belongs to, itself among them, shape ``(k, L)``."""
-        of = self.table.canon[row]
-        first, stop = np.searchsorted(self._sorted_canon, [of, of + 1])
-        return self.table.codes[self._by_canon[first:stop]]
+    def canonical(self, codes: Codes) -> Codes:
+        """The canonical code of each, shape ``(n, L)``; a code without a row is its own."""
+        rows = self.table.rows_of(codes)
+        canonical: Codes = np.where((rows == MISSING)[:, np.newaxis], codes, self.table.codes[self.table.canon[rows]])
+        return canonical
 
     @cached_property
     def optimum(self) -> float:
@@ -60,15 +60,6 @@ class Task:
     def sign(self) -> int:
         """What turns `ScoreTable.values` into the table's own numbers."""
         return -1 if self.minimize else 1
-
-    @cached_property
-    def _by_canon(self) -> Rows:
-        return np.argsort(self.table.canon, kind="stable")
-
-    @cached_property
-    def _sorted_canon(self) -> Rows:
-        rows: Rows = self.table.canon[self._by_canon]
-        return rows
 
     def __reduce__(self) -> tuple[Callable[..., Task], tuple[Any, ...]]:
         table = self.table

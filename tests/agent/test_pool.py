@@ -53,6 +53,16 @@ def test_a_whole_space_is_proposed_once_and_only_once() -> None:
     assert len(candidates.draw(log.view(), 16, rng)) == 0
 
 
+def test_equal_codes_are_proposed_once_by_their_canonical_code() -> None:
+    space = space_of(3, 3, 3)
+    candidates = CandidatePool(space, lambda codes: np.sort(codes, axis=1))
+    candidates.mark_seen(np.array([[2, 1, 0]], dtype=np.uint8))
+    assert not len(candidates.unseen(np.array([[0, 1, 2], [1, 0, 2]], dtype=np.uint8)))
+    pool = candidates.draw(ObservationLog(3).view(), 27, np.random.default_rng(0))
+    assert len(pool) == 10 - 1  # multisets of three out of three options, but the seen one
+    assert (np.sort(pool, axis=1) == pool).all()
+
+
 def test_half_of_a_pool_is_bred_from_the_best() -> None:
     space = space_of(*[5] * 12)
     rng = np.random.default_rng(0)

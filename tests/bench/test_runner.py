@@ -80,9 +80,6 @@ def test_a_task_can_be_sent() -> None:
     assert sent.table.space == task.table.space
     for name in ("codes", "values", "report", "canon"):
         assert np.array_equal(getattr(sent.table, name), getattr(task.table, name))
-    for row in range(27):
-        twins = {row for row in range(27) if task.table.canon[row] == task.table.canon[5]}
-        assert {task.row_of(code) for code in task.twins_of(5)} == twins
 
 
 def test_reading_tasks(tmp_path: Path) -> None:
