@@ -12,20 +12,23 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ncode_search.agent.ranking.surrogates import MOST_FITTED, Floats, Surrogate
+from ncode_search.agent.ranking.surrogates import Floats, Surrogate
 
-STEPS = 30
-_RATE = 0.15
-_POSITION_SD, _OPTION_SD, _MIX_SD, _NOISE_SD = 1.2, 0.7, 1.0, 1.5
-"""Widths of the priors of the logarithms."""
+_STEPS = (64,) * 10 + (128,) * 6
+"""Trials that each step of the ascent looks at, the newest. More steps fit better and predict worse: where the ascent
+stops is part of the prior (docs/dead-ends.md)."""
+_RATE = 0.092
+_ADDITIVE, _PRODUCT, _MIX, _NOISE = 0.8, 3.2, 1.35, 0.1
+"""Where the ascent starts: the additive part's variance, the product's inverse squared lengths, both divided among the
+positions; the product's and the noise's variance."""
+_ADDITIVE_SD, _PRODUCT_SD, _MIX_SD, _NOISE_SD, _OPTION_SD = 3.1, 0.28, 0.53, 0.71, 1.16
+"""Widths of the priors of their logarithms, and of an option's. All of these were chosen on validation tables."""
 
 
 def fit_relevance(features: Floats, scores: Floats, group: NDArray[np.intp]) -> Surrogate:
     """Fit to trials of shapes ``(n, D)`` and ``(n,)``, where column d belongs to position ``group[d]``."""
     layout = _Layout(group)
-    some, target = features[-MOST_FITTED:], scores[-MOST_FITTED:]
-    parameters = _ascend(layout, some, target)
-    kernel = layout.unpack(parameters)
+    kernel = layout.unpack(_ascend(layout, features, scores))
     return Surrogate(kernel, kernel.noise, features, scores, scale=1.0)
 
 
@@ -64,14 +67,15 @@ class _Layout:
         self.positions = int(group[-1]) + 1
         self.columns = len(group)
         start = np.concatenate([
-            np.full(self.positions, np.log(0.6 / self.positions)),
-            np.full(self.positions, np.log(1.5 / self.positions)),
-            [np.log(0.4), np.log(0.1)],
+            np.full(self.positions, np.log(_ADDITIVE / self.positions)),
+            np.full(self.positions, np.log(_PRODUCT / self.positions)),
+            [np.log(_MIX), np.log(_NOISE)],
             np.zeros(2 * self.columns),
         ])  # fmt: skip
         self.start = start
         self.sd = np.repeat(
-            [_POSITION_SD, _MIX_SD, _NOISE_SD, _OPTION_SD], [2 * self.positions, 1, 1, 2 * self.columns]
+            [_ADDITIVE_SD, _PRODUCT_SD, _MIX_SD, _NOISE_SD, _OPTION_SD],
+            [self.positions, self.positions, 1, 1, 2 * self.columns],
         )
 
     def unpack(self, parameters: Floats) -> RelevanceKernel:
@@ -95,8 +99,8 @@ def _ascend(layout: _Layout, features: Floats, scores: Floats) -> Floats:
     """Adam (Kingma and Ba, arXiv 1412.6980) on the log posterior."""
     parameters = layout.start.copy()
     first, second = np.zeros_like(parameters), np.zeros_like(parameters)
-    for step in range(1, STEPS + 1):
-        gradient = _gradient(layout, layout.unpack(parameters), features, scores)
+    for step, seen in enumerate(_STEPS, 1):
+        gradient = _gradient(layout, layout.unpack(parameters), features[-seen:], scores[-seen:])
         gradient -= (parameters - layout.start) / layout.sd**2
         first = 0.8 * first + 0.2 * gradient
         second = 0.9 * second + 0.1 * gradient**2

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-MOST_FITTED = 128
-"""Trials that kernel parameters are fitted on; predictions use all of them."""
+_MOST_FITTED = 96
+"""Trials that penalties, lengths and noises are fitted on; predictions use all of them."""
 _NEARNESS = 0.7
 """Share of an ordered position's similarity that depends on how near two options are."""
 _PENALTIES = 10.0 ** np.linspace(-2, 3, 11)
@@ -143,7 +143,7 @@ def _linear(a: Floats, b: Floats) -> Floats:
 
 
 def _newest(features: Floats, scores: Floats) -> tuple[Floats, Floats]:
-    return features[-MOST_FITTED:], scores[-MOST_FITTED:]
+    return features[-_MOST_FITTED:], scores[-_MOST_FITTED:]
 
 
 def _root_of_nearness(size: int) -> Floats:
