@@ -113,13 +113,12 @@ def _tensors(network: RankerNetwork) -> dict[str, Tensor]:
         "output_norm.weight": network.norm.weight,
         "output.weight": network.head.weight,
     }
+    parts = {
+        "attn_norm": "attention_norm", "attn_q": "attention.q", "attn_k": "attention.k", "attn_v": "attention.v",
+        "attn_output": "attention.o", "ffn_norm": "feed_norm", "ffn_gate": "gate", "ffn_up": "up", "ffn_down": "down",
+    }  # fmt: skip
     for number, block in enumerate(network.blocks):
-        parts = {
-            "attn_norm": block.attention_norm, "attn_q": block.attention.q, "attn_k": block.attention.k,  # type: ignore[union-attr]
-            "attn_v": block.attention.v, "attn_output": block.attention.o, "ffn_norm": block.feed_norm,  # type: ignore[union-attr]
-            "ffn_gate": block.gate, "ffn_up": block.up, "ffn_down": block.down,
-        }  # fmt: skip
-        tensors |= {f"blk.{number}.{name}.weight": part.weight for name, part in parts.items()}  # type: ignore[misc, union-attr]
+        tensors |= {f"blk.{number}.{name}.weight": block.get_parameter(f"{own}.weight") for name, own in parts.items()}
     return tensors
 
 

@@ -83,4 +83,4 @@ def spearman(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
 
 def _ranks(values: NDArray[np.floating]) -> NDArray[np.float64]:
     _, where, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[where]  # type: ignore[no-any-return]
+    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[where])

@@ -163,7 +163,7 @@ class _Run:
         rng = np.random.default_rng([self.settings.seed, self.step])
         loss, plain = batch_loss(self.network, batch, rng, self.device, self.settings.bf16)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimizer.step()
         return loss.item(), plain.item()
