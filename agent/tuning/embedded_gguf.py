@@ -44,23 +44,27 @@ def load_checkpoint(path: Path) -> tuple[RankerNetwork, dict[str, Any]]:
     return network.eval(), about
 
 
-def is_checkpoint(folder: str) -> bool:
-    """Whether `scratch.train` wrote the folder."""
-    return (Path(folder) / CHECKPOINT).is_file()
+def is_checkpoint(path: str) -> bool:
+    """Whether `scratch.train` wrote the folder, or the file in it that is named itself, such as ``best.pt``."""
+    return _file_of(path).is_file()
 
 
-def export(folder: str, out: Path, kind: str = "Q8_0") -> None:
-    """Write the checkpoint in `folder` as a GGUF of `kind`, whole or not at all.
+def export(checkpoint: str, out: Path, kind: str = "Q8_0") -> None:
+    """Write a checkpoint, a folder or a file in one, as a GGUF of `kind`, whole or not at all.
 
     Raises `InputError` for what cannot be loaded or quantized.
     """
     kind = require_kind(kind)
-    path = Path(folder) / CHECKPOINT
-    network, about = load_checkpoint(path)
+    network, about = load_checkpoint(_file_of(checkpoint))
     with replacing(out) as new:
         write_gguf(network, new, about)
         if kind != "F32":
             quantize(new, new, kind)
+
+
+def _file_of(checkpoint: str) -> Path:
+    path = Path(checkpoint)
+    return path if path.suffix == ".pt" else path / CHECKPOINT
 
 
 def write_gguf(network: RankerNetwork, path: Path, about: Mapping[str, Any]) -> None:

@@ -212,15 +212,20 @@ def test_by_commands(tmp_path: Path) -> None:
     refused = ncode("ranker", "data", "tasks", "--format", "arrays", "--samples", "10", "--seed", "1")
     assert refused.returncode == 2
     assert "tasks holds data of seed 0" in refused.stderr
-    trained = ncode(
-        "ranker", "train", "scratch", "tasks", "run", "--steps", "2", "--width", "32", "--layers", "1", "--threads", "1"
-    )
-    assert trained.returncode == 0, trained.stderr
-    exported = ncode("ranker", "export", "run", "run.gguf", "--quantize", "Q8_0")
-    assert (exported.returncode, exported.stdout) == (0, "run.gguf: 0.0 MB, Q8_0\n"), exported.stderr
     digits = np.ndindex(4, 4, 4)
     table = "\n".join(["code,accuracy", *(f"{a}{b}{c},{a * b - c}" for a, b, c in digits)])
     (tmp_path / "table.csv").write_text(table)
+    trained = ncode(
+        "ranker", "train", "scratch", "tasks", "run", "--steps", "2", "--width", "32", "--layers", "1",
+        "--threads", "1", "--validate", "table.csv:accuracy", "--search-trials", "12", "--search-seeds", "1",
+    )  # fmt: skip
+    assert trained.returncode == 0, trained.stderr
+    assert "run/best.pt: the checkpoint that searched best" in trained.stdout
+    assert '"search_surrogates"' in (tmp_path / "run" / scratch.LOG).read_text()
+    best = ncode("ranker", "export", "run/best.pt", "best.gguf", "--quantize", "F32")
+    assert best.returncode == 0, best.stderr
+    exported = ncode("ranker", "export", "run", "run.gguf", "--quantize", "Q8_0")
+    assert (exported.returncode, exported.stdout) == (0, "run.gguf: 0.0 MB, Q8_0\n"), exported.stderr
     judged = ncode(
         "bench", "--table", "table.csv", "--metric", "accuracy", "--rankers", "run.gguf,pick", "--trials", "12",
         "--seeds", "2", "--jobs", "1",
