@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ncode_search.agent.bench.runner import one_thread_each
 from ncode_search.agent.errors import InputError
 from ncode_search.agent.score_table import ScoreTable
 from ncode_search.agent.tuning.landscapes import VERSION
@@ -84,7 +85,8 @@ def write_shards(
     tables = [f"{one.path.name}:{one.metric}" for one in sources]
     _claim(folder, {"version": VERSION, "seed": seed, "tables": tables})
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(jobs, shards), context, _begin, (sources,)) as pool:
+    # More threads would round differently and, where cores are shared, wait for each other most of the time.
+    with one_thread_each(), ProcessPoolExecutor(min(jobs, shards), context, _begin, (sources,)) as pool:
         for done, _ in enumerate(pool.map(_make, repeat(folder), range(shards), repeat(seed)), start=1):
             report(min(done * SHARD, tasks))
     return shards * SHARD
