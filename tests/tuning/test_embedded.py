@@ -221,6 +221,7 @@ def test_by_commands(tmp_path: Path) -> None:
     )  # fmt: skip
     assert trained.returncode == 0, trained.stderr
     assert "run/best.pt: the checkpoint that searched best" in trained.stdout
+    assert trained.stderr == "", "64 codes are too few for a history of 100, and that is no trouble"
     assert '"search_surrogates"' in (tmp_path / "run" / scratch.LOG).read_text()
     best = ncode("ranker", "export", "run/best.pt", "best.gguf", "--quantize", "F32")
     assert best.returncode == 0, best.stderr
