@@ -130,7 +130,12 @@ def finetune(
 @click.option("--bf16/--fp32", default=True, show_default=True, help="Precision of the computation.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--minutes", type=float, default=4.0, show_default=True, help="Between two checkpoints.")
-@click.option("--validate", multiple=True, metavar="FILE:[-]COLUMN[,...]", help="Tables to predict at checkpoints.")
+@click.option(
+    "--validate", multiple=True, metavar="FILE:[-]COLUMN[,...]", help="Tables to predict and to search at times."
+)
+@click.option("--search-minutes", type=float, default=10.0, show_default=True, help="Between validations by searching.")
+@click.option("--search-seeds", type=int, default=4, show_default=True, help="Searches a table; 0: only predict.")
+@click.option("--search-trials", type=int, default=50, show_default=True, help="Trials of each of these searches.")
 @click.option("--threads", type=int, help="CPU threads.")
 def scratch(
     data: Path,
@@ -139,12 +144,18 @@ def scratch(
     layers: int,
     minutes: float,
     validate: tuple[str, ...],
+    search_minutes: float,
+    search_seeds: int,
+    search_trials: int,
     **settings: Any,
 ) -> None:
-    """Train an embedded ranker on the arrays in DATA; checkpoint and log go to the folder OUT, or go on there.
+    """Train an embedded ranker on the arrays in DATA; checkpoints and log go to the folder OUT, or go on there.
 
     A line of the log has the loss in nats and its gain over the surrogates that the model starts from; with --validate
-    also the rank correlation on tables given 25, 50 and 100 trials, and its lead over the best surrogate.
+    also the rank correlation on tables given 25, 50 and 100 trials, and its lead over the best surrogate. Less often,
+    and at the end, the network searches the tables: "search" is the mean log10 of the best trial's rank in the table,
+    lower is better, "search_surrogates" the same without the network. The checkpoint that searched best is OUT/best.pt.
+    TensorBoard finds the same figures in OUT/logs, if it is installed.
     """
     from ncode_search.agent.tuning.hf_model import require_libraries
 
@@ -152,11 +163,18 @@ def scratch(
     from ncode_search.agent.tuning.judging import skill_judge
     from ncode_search.agent.tuning.network import Shape
     from ncode_search.agent.tuning.published import Source
-    from ncode_search.agent.tuning.scratch import TrainingSettings, train
+    from ncode_search.agent.tuning.scratch import BEST, TrainingSettings, train
+    from ncode_search.agent.tuning.searching import SearchJudge
 
     tables = [source.read() for text in validate for source in Source.parse(text)]
-    training = TrainingSettings(save_every=60 * minutes, shape=Shape.of(width, layers), **settings)
-    train(data, out, training, skill_judge(tables) if tables else None)
+    training = TrainingSettings(
+        save_every=60 * minutes, search_every=60 * search_minutes, shape=Shape.of(width, layers), **settings
+    )
+    judge = skill_judge(tables) if tables else None
+    search = SearchJudge(tables, search_seeds, search_trials) if tables and search_seeds else None
+    train(data, out, training, judge, search)
+    if (best := out / BEST).exists():
+        print(f"{best}: the checkpoint that searched best, which can be exported, too")
     print(f"{out}: trained; next: ncode ranker export {out} {out.name}.gguf --quantize Q8_0")
 
 
@@ -167,7 +185,8 @@ def scratch(
 def export(checkpoint: str, out: Path, kind: str) -> None:
     """Write CHECKPOINT, the folder of a trained ranker, as OUT.gguf for llama.cpp.
 
-    Of a fine-tuned model adapters are merged; the tokenizer, what the model is and its training data go into the file.
+    Of an embedded ranker it is the newest checkpoint; of another one, such as best.pt, give the file. Of a
+    fine-tuned model adapters are merged; the tokenizer, what the model is and its training data go into the file.
     """
     from ncode_search.agent.tuning.hf_model import require_libraries
 

@@ -88,7 +88,7 @@ def run_jobs(
     before = set(multiprocessing.active_children())
     context = multiprocessing.get_context("spawn")
     processes = max(min(processes, len(jobs)), 1)
-    with _one_thread_each(), _progress(len(jobs), what) as advance:
+    with one_thread_each(), _progress(len(jobs), what) as advance:
         executor = ProcessPoolExecutor(processes, context, initializer=_begin, initargs=(function, shared))
         try:
             with _interrupts_held():
@@ -144,8 +144,11 @@ def _call(job: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Numerical libraries read these once, when a child loads them, so they are set before it starts."""
+def one_thread_each() -> Iterator[None]:
+    """Children that start meanwhile compute with one thread each.
+
+    Numerical libraries read the variables once, when a child loads them, so they are set before it starts.
+    """
     before = {name: os.environ.get(name) for name in _THREADS}
     os.environ.update(dict.fromkeys(_THREADS, "1"))
     try:

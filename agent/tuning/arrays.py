@@ -21,8 +21,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ncode_search.agent.bench.runner import one_thread_each
 from ncode_search.agent.errors import InputError
 from ncode_search.agent.score_table import ScoreTable
+from ncode_search.agent.tuning.landscapes import VERSION
 from ncode_search.agent.tuning.published import Source
 from ncode_search.agent.tuning.tasks import LENGTHS, Task, draw_task
 
@@ -80,9 +82,11 @@ def write_shards(
         raise InputError(f"--samples {tasks}, --seed {seed}: ask for one sample at least, and a seed from 0")
     shards = -(-tasks // SHARD)
     [source.read() for source in sources]  # before anything is written: the tables may be wrong
-    _claim(folder, {"seed": seed, "tables": [f"{one.path.name}:{one.metric}" for one in sources]})
+    tables = [f"{one.path.name}:{one.metric}" for one in sources]
+    _claim(folder, {"version": VERSION, "seed": seed, "tables": tables})
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(jobs, shards), context, _begin, (sources,)) as pool:
+    # More threads would round differently and, where cores are shared, wait for each other most of the time.
+    with one_thread_each(), ProcessPoolExecutor(min(jobs, shards), context, _begin, (sources,)) as pool:
         for done, _ in enumerate(pool.map(_make, repeat(folder), range(shards), repeat(seed)), start=1):
             report(min(done * SHARD, tasks))
     return shards * SHARD
@@ -98,7 +102,9 @@ def _claim(folder: Path, made: dict[str, Any]) -> None:
     """Write down what the folder's data are made from; refuse one that holds other data."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if (found := about(folder)) and found != made:
+        if (found := about(folder)) and found.get("version") != made["version"]:
+            raise InputError(f"{folder} holds data of another ncode-search, whose seeds gave other tasks: name another")
+        if found and found != made:
             raise InputError(f"{folder} holds data of seed {found['seed']} and tables {found['tables']}: name another")
         (folder / ABOUT).write_text(json.dumps(made))
     except OSError as error:
@@ -123,14 +129,14 @@ def write_shard(folder: Path, number: int, seed: int, tables: Sequence[ScoreTabl
     path = folder / f"{number:05d}.npz"
     if path.exists():
         return False
-    arrays: dict[str, NDArray[Any]] = {}
+    arrays: dict[str, Any] = {}
     for length in LENGTHS:
         rng = np.random.default_rng([seed, number, length])
         batch = stack([draw_task(length, tables, _TABLE_SHARE, rng) for _ in range(BATCH)])
         arrays |= {f"{length}.{field.name}": getattr(batch, field.name) for field in fields(Batch)}
     partial = path.with_suffix(f".{os.getpid()}.tmp")
     with partial.open("wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
+        np.savez(file, **arrays)
     os.replace(partial, path)
     return True
 

@@ -44,23 +44,27 @@ def load_checkpoint(path: Path) -> tuple[RankerNetwork, dict[str, Any]]:
     return network.eval(), about
 
 
-def is_checkpoint(folder: str) -> bool:
-    """Whether `scratch.train` wrote the folder."""
-    return (Path(folder) / CHECKPOINT).is_file()
+def is_checkpoint(path: str) -> bool:
+    """Whether `scratch.train` wrote the folder, or the file in it that is named itself, such as ``best.pt``."""
+    return _file_of(path).is_file()
 
 
-def export(folder: str, out: Path, kind: str = "Q8_0") -> None:
-    """Write the checkpoint in `folder` as a GGUF of `kind`, whole or not at all.
+def export(checkpoint: str, out: Path, kind: str = "Q8_0") -> None:
+    """Write a checkpoint, a folder or a file in one, as a GGUF of `kind`, whole or not at all.
 
     Raises `InputError` for what cannot be loaded or quantized.
     """
     kind = require_kind(kind)
-    path = Path(folder) / CHECKPOINT
-    network, about = load_checkpoint(path)
+    network, about = load_checkpoint(_file_of(checkpoint))
     with replacing(out) as new:
         write_gguf(network, new, about)
         if kind != "F32":
             quantize(new, new, kind)
+
+
+def _file_of(checkpoint: str) -> Path:
+    path = Path(checkpoint)
+    return path if path.suffix == ".pt" else path / CHECKPOINT
 
 
 def write_gguf(network: RankerNetwork, path: Path, about: Mapping[str, Any]) -> None:
@@ -113,13 +117,12 @@ def _tensors(network: RankerNetwork) -> dict[str, Tensor]:
         "output_norm.weight": network.norm.weight,
         "output.weight": network.head.weight,
     }
+    parts = {
+        "attn_norm": "attention_norm", "attn_q": "attention.q", "attn_k": "attention.k", "attn_v": "attention.v",
+        "attn_output": "attention.o", "ffn_norm": "feed_norm", "ffn_gate": "gate", "ffn_up": "up", "ffn_down": "down",
+    }  # fmt: skip
     for number, block in enumerate(network.blocks):
-        parts = {
-            "attn_norm": block.attention_norm, "attn_q": block.attention.q, "attn_k": block.attention.k,  # type: ignore[union-attr]
-            "attn_v": block.attention.v, "attn_output": block.attention.o, "ffn_norm": block.feed_norm,  # type: ignore[union-attr]
-            "ffn_gate": block.gate, "ffn_up": block.up, "ffn_down": block.down,
-        }  # fmt: skip
-        tensors |= {f"blk.{number}.{name}.weight": part.weight for name, part in parts.items()}  # type: ignore[misc, union-attr]
+        tensors |= {f"blk.{number}.{name}.weight": block.get_parameter(f"{own}.weight") for name, own in parts.items()}
     return tensors
 
 

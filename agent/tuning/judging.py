@@ -23,13 +23,16 @@ from ncode_search.agent.tuning.scratch import Judge, model_inputs
 from ncode_search.agent.tuning.tasks import Task
 
 LENGTHS = (25, 50, 100)
+_LEAST_LEFT = 10
+"""Codes that a table must have beside a history; a shorter table is not asked at that length."""
 
 
 def skill_judge(tables: Sequence[ScoreTable], seeds: int = 8, queries: int = 256) -> Judge:
     """A judge for `scratch.train`: mean Spearman correlation at each length, and its lead over the surrogates."""
     batches = {
-        length: [stack([_task(table, length, queries, seed) for seed in range(seeds)]) for table in tables]
+        length: [stack([_task(table, length, queries, seed) for seed in range(seeds)]) for table in enough]
         for length in LENGTHS
+        if (enough := [table for table in tables if len(table) >= length + _LEAST_LEFT])
     }
 
     def judge(network: RankerNetwork) -> dict[str, float | int]:
@@ -83,4 +86,4 @@ def spearman(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
 
 def _ranks(values: NDArray[np.floating]) -> NDArray[np.float64]:
     _, where, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[where]  # type: ignore[no-any-return]
+    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[where])

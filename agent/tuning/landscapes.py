@@ -2,7 +2,7 @@
 
 A ranker trained on these alone has to learn how scores depend on choices in general: additive effects, interactions,
 cells whose dead paths make most choices meaningless, hyper-parameter bowls with cliffs, conditional positions,
-saturating tops, noise. `draw` makes one at random.
+saturating tops, failures, noise that may depend on the score. `draw` makes one at random.
 """
 
 from __future__ import annotations
@@ -17,6 +17,33 @@ Codes = NDArray[np.uint8]
 Floats = NDArray[np.float64]
 Function = Callable[[Codes], Floats]
 
+VERSION = 2
+"""Of what a seed draws: raised whenever that changes, so that no folder of training data mixes two."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Positions that matter under some options of another one only."""
+
+    gate: int
+    closes: NDArray[np.bool_]
+    """Under which options of the gate the positions are inactive, shape ``(options,)``."""
+    gated: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Noise:
+    """How far measurements are off; called with true scores, shape ``(n,)``, it gives standard deviations."""
+
+    level: float
+    """For a middling score, which is 0."""
+    slope: float = 0.0
+    """Above 0: the better, the noisier, and the other way round; the logarithm's change a unit of the score."""
+
+    def __call__(self, scores: Floats) -> Floats:
+        """Never above 1, which is as far as the scores themselves spread."""
+        return np.minimum(self.level * np.exp(self.slope * scores.clip(-3, 3)), 1.0)
+
 
 @dataclass(frozen=True)
 class Landscape:
@@ -28,10 +55,11 @@ class Landscape:
     """Which positions have ordered options, and are known to."""
     score: Function
     """True scores, shape ``(n,)``, of codes of shape ``(n, L)``; higher is better."""
-    noise: float
-    """Standard deviation of a measurement."""
+    noise: Noise
     failing: Function | None = None
-    """True where a trial fails; None where none does."""
+    """Above 0 where a trial fails; None where none does."""
+    conditions: tuple[Condition, ...] = ()
+    """What makes digits inactive: neither scores nor failures depend on those."""
 
 
 def draw(rng: np.random.Generator) -> Landscape:
@@ -45,9 +73,22 @@ def draw(rng: np.random.Generator) -> Landscape:
     functions = [_standardized(part(sizes, ordered, rng), probe) for part in parts]
     shares = rng.dirichlet([3.0, 1.0][: len(functions)])
     known = tuple(bool(flag and rng.random() < 0.6) for flag in ordered)
-    mixed = _standardized(_gated(_mixture(functions, shares), sizes, rng), probe)
+    conditions = _conditions(sizes, rng)
+    mixed = _standardized(_conditional(_mixture(functions, shares), conditions), probe)
     score = _standardized(_warped(mixed, rng), probe)
-    return Landscape(tuple(sizes), known, score, _noise(rng), _failures(sizes, ordered, rng))
+    failing = _failures(sizes, ordered, conditions, rng)
+    return Landscape(tuple(sizes), known, score, _noise(rng), failing, conditions)
+
+
+def active(codes: Codes, conditions: Sequence[Condition]) -> Codes:
+    """The codes with their first option at inactive positions, shape ``(n, L)``.
+
+    Conditions apply in turn: a gate that an earlier one makes inactive counts as its first option, too.
+    """
+    codes = codes.copy()
+    for one in conditions:
+        codes[np.ix_(np.flatnonzero(one.closes[codes[:, one.gate]]), np.array(one.gated))] = 0
+    return codes
 
 
 def _sizes(rng: np.random.Generator) -> tuple[list[int], list[bool]]:
@@ -227,7 +268,8 @@ def _cell(sizes: Sequence[int], ordered: Sequence[bool], rng: np.random.Generato
     depth_value, width_value, bend = rng.normal(0.5, 0.7), rng.normal(0.3, 0.5), rng.uniform(0.3, 1.2)
     alone = rng.normal(size=options) * rng.choice([0.0, 0.2])
 
-    def score(codes: Codes) -> Floats:
+    def value(codes: Codes) -> Floats:
+        """Minus infinity where no path lives."""
         flow = np.zeros((len(codes), nodes))
         depth = np.zeros((len(codes), nodes))
         flow[:, 0] = 1.0
@@ -239,11 +281,13 @@ def _cell(sizes: Sequence[int], ordered: Sequence[bool], rng: np.random.Generato
         alive = flow[:, -1] > 0
         living = np.stack([flow[:, a] * gain[codes[:, number]] > 0 for number, (a, _) in enumerate(edges)], axis=1)
         learning = (living * learns[codes]).sum(axis=1)
-        value = np.log(flow[:, -1] + 1e-3) * bend + depth_value * depth[:, -1] + width_value * learning
-        value = value + (living * alone[codes]).sum(axis=1)
-        return np.where(alive, np.where(learning > 0, value, value - 3), value.min() - 1)  # type: ignore[no-any-return]
+        total = np.log(flow[:, -1] + 1e-3) * bend + depth_value * depth[:, -1] + width_value * learning
+        total = total + (living * alone[codes]).sum(axis=1) - 3 * (learning == 0)
+        return np.asarray(np.where(alive, total, -np.inf))
 
-    return score
+    typical = value(_probe(sizes, rng))
+    worst = typical[np.isfinite(typical)].min(initial=0.0) - 1
+    return lambda codes: np.maximum(value(codes), worst)
 
 
 _FAMILIES = (_additive, _additive, _shared, _network, _network, _trees, _bowl, _bowl, _rugged, _chain)
@@ -280,19 +324,25 @@ def _standardized(function: Function, probe: Codes) -> Function:
     return lambda codes: (function(codes) - mean) / max(sd, 1e-9)
 
 
-def _gated(function: Function, sizes: Sequence[int], rng: np.random.Generator) -> Function:
-    """Conditional positions: under some options of a gate, other positions count as their first option."""
-    if len(sizes) < 4 or rng.random() < 0.8:
-        return function
-    gate, *gated = rng.permutation(len(sizes))[: int(rng.integers(2, max(len(sizes) // 2, 3) + 1))]
-    closes = rng.random(sizes[gate]) < 0.4
+def _conditions(sizes: Sequence[int], rng: np.random.Generator) -> tuple[Condition, ...]:
+    """Mostly none; else up to three, every gate of which has options of both kinds."""
+    if len(sizes) < 3 or rng.random() >= 0.15:
+        return ()
+    order = rng.permutation(len(sizes)).tolist()
+    return tuple(_condition(sizes, order[at:], rng) for at in range(int(rng.integers(1, min(3, len(sizes) // 3) + 1))))
 
-    def score(codes: Codes) -> Floats:
-        active = codes.copy()
-        active[np.ix_(np.flatnonzero(closes[codes[:, gate]]), gated)] = 0
-        return function(active)
 
-    return score
+def _condition(sizes: Sequence[int], order: Sequence[int], rng: np.random.Generator) -> Condition:
+    """The first of `order` is the gate, and closes later ones only: no gate depends on what it closes itself."""
+    gate, *later = order
+    most = max(len(sizes) // 2, 1)
+    gated = rng.permutation(later)[: int(rng.integers(1, most + 1))].tolist()
+    closes = rng.permutation(sizes[gate]) < rng.integers(1, sizes[gate])
+    return Condition(gate, closes, tuple(gated))
+
+
+def _conditional(function: Function, conditions: Sequence[Condition]) -> Function:
+    return (lambda codes: function(active(codes, conditions))) if conditions else function
 
 
 def _warped(function: Function, rng: np.random.Generator) -> Function:
@@ -308,14 +358,20 @@ def _warped(function: Function, rng: np.random.Generator) -> Function:
     return function
 
 
-def _noise(rng: np.random.Generator) -> float:
-    return 0.0 if rng.random() < 0.3 else float(np.exp(rng.uniform(np.log(0.01), np.log(0.6))))
+def _noise(rng: np.random.Generator) -> Noise:
+    """None, the same everywhere, or such that bad configurations are noisier, or good ones."""
+    if rng.random() < 0.3:
+        return Noise(0.0)
+    level = float(np.exp(rng.uniform(np.log(0.01), np.log(0.6))))
+    return Noise(level, float(rng.choice([0.0, 0.0, -1.0, -1.0, 1.0]) * rng.uniform(0.1, 0.8)))
 
 
-def _failures(sizes: Sequence[int], ordered: Sequence[bool], rng: np.random.Generator) -> Function | None:
+def _failures(
+    sizes: Sequence[int], ordered: Sequence[bool], conditions: Sequence[Condition], rng: np.random.Generator
+) -> Function | None:
     """Some searches fail in a region, such as what does not fit in memory."""
     if rng.random() < 0.85:
         return None
-    load = _additive(sizes, ordered, rng)
+    load = _conditional(_additive(sizes, ordered, rng), conditions)
     limit = np.quantile(load(_probe(sizes, rng)), rng.uniform(0.6, 0.95))
     return lambda codes: np.asarray(load(codes) > limit, dtype=np.float64)

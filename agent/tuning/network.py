@@ -80,7 +80,7 @@ class Attention(nn.Module):
         return mixed
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # type: ignore[no-any-return, no-untyped-call]
+        return x.view(*x.shape[:-1], self.heads, -1).transpose(1, 2)
 
 
 class Block(nn.Module):
@@ -108,12 +108,13 @@ class RankerNetwork(nn.Module):
         super().__init__()
         self.shape = shape
         self.enter = nn.Linear(MARKS + FACTS, shape.width)
-        self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.layers))
+        blocks = [Block(shape) for _ in range(shape.layers)]
+        self.blocks = nn.ModuleList(blocks)
         self.norm = nn.RMSNorm(shape.width, eps=1e-5)
         self.head = nn.Linear(shape.width, OUTPUTS, bias=False)
-        for block in self.blocks:
-            nn.init.normal_(block.attention.o.weight, std=0.02 / (2 * shape.layers) ** 0.5)  # type: ignore[arg-type, union-attr]
-            nn.init.normal_(block.down.weight, std=0.02 / (2 * shape.layers) ** 0.5)  # type: ignore[arg-type, union-attr]
+        for block in blocks:
+            nn.init.normal_(block.attention.o.weight, std=0.02 / (2 * shape.layers) ** 0.5)
+            nn.init.normal_(block.down.weight, std=0.02 / (2 * shape.layers) ** 0.5)
         nn.init.zeros_(self.head.weight)
 
     def forward(self, inputs: Tensor, trials: int, mask: Tensor, mean: Tensor, sd: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -24,10 +24,13 @@ from ncode_search.agent.ranking.surrogates import Features
 from ncode_search.agent.ranking.tokens import FACTS, MARKS, marks, option_signs
 from ncode_search.agent.tuning.arrays import Batch, read_shard
 from ncode_search.agent.tuning.arrays import about as data_about
+from ncode_search.agent.tuning.board import Board, board
 from ncode_search.agent.tuning.network import RankerNetwork, Shape, log_bins, soft_targets
 from ncode_search.agent.tuning.tasks import LENGTHS
 
 CHECKPOINT = "checkpoint.pt"
+BEST = "best.pt"
+"""The checkpoint that searched best on the validation tables."""
 LOG = "log.jsonl"
 
 
@@ -51,6 +54,8 @@ class TrainingSettings:
     """Multiply in bfloat16; weights stay in 32 bits."""
     save_every: float = 120.0
     """Seconds between checkpoints."""
+    search_every: float = 600.0
+    """Seconds between validations by searching; there is one at the end, too."""
     report_every: int = 200
     """Steps between two lines of the log."""
     shape: Shape = field(default_factory=Shape)
@@ -68,21 +73,44 @@ class TrainingSettings:
 
 
 Judge = Callable[[RankerNetwork], dict[str, float]]
+"""Gives figures of a network in training."""
 
 
-def train(data: Path, folder: Path, settings: TrainingSettings, judge: Judge | None = None) -> RankerNetwork:
+def train(
+    data: Path, folder: Path, settings: TrainingSettings, judge: Judge | None = None, search: Judge | None = None
+) -> RankerNetwork:
     """Train, or go on with a run that was stopped; returns the trained network.
 
-    `data`: the shards; `folder`: checkpoint and log; `judge`: extra figures for the log, asked at every checkpoint.
-    Raises `InputError` where there are no shards.
+    `data`: the shards; `folder`: checkpoints and log; `judge`: extra figures for the log, asked at every checkpoint;
+    `search`: the same from whole searches, asked less often, with the figures of `searching.SearchJudge`. Raises
+    `InputError` where there are no shards.
     """
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     folder.mkdir(parents=True, exist_ok=True)
     run = _Run(data, folder, settings)
     run.resume()
-    run.go(judge)
+    with board(folder, run.step) as write:
+        run.go(judge, search, write)
     return run.network
+
+
+class _Every:
+    """Calls what is due after so many seconds, which begin anew when it has ended."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds, self._since = seconds, time.monotonic()
+
+    def __call__(self, due: Callable[[], None]) -> None:
+        if time.monotonic() - self._since > self._seconds:
+            due()
+            self._since = time.monotonic()
+
+
+def _searched_better(new: Mapping[str, float], old: Mapping[str, float]) -> bool:
+    """Figures of other tables cannot be compared: the surrogates alone show which those are."""
+    same = old.get("search_surrogates") == new["search_surrogates"]
+    return not new["search_fallbacks"] and (not same or new["search"] <= old["search"])
 
 
 class _Run:
@@ -103,6 +131,8 @@ class _Run:
         self.optimizer = torch.optim.AdamW(groups, lr=settings.rate, betas=(0.9, 0.98))
         self.step = 0
         self.judged: dict[str, float] = {}
+        self.best: dict[str, float] = {}
+        self._write: Board = lambda step, figures: None
 
     def resume(self) -> None:
         path = self.folder / CHECKPOINT
@@ -112,8 +142,10 @@ class _Run:
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = state["step"]
+        if (path := self.folder / BEST).exists():
+            self.best = torch.load(path, weights_only=True, map_location="cpu")["about"]["judged"]
 
-    def save(self) -> None:
+    def save(self, name: str = CHECKPOINT) -> None:
         state = {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -126,13 +158,15 @@ class _Run:
                 "judged": self.judged,
             },
         }
-        partial = self.folder / f"{CHECKPOINT}.tmp"
+        partial = self.folder / f"{name}.tmp"
         torch.save(state, partial)
-        os.replace(partial, self.folder / CHECKPOINT)
+        os.replace(partial, self.folder / name)
 
-    def go(self, judge: Judge | None) -> None:
+    def go(self, judge: Judge | None, search: Judge | None, write: Board) -> None:
+        self._write = write
+        checking, searching = _Every(self.settings.save_every), _Every(self.settings.search_every)
         recent: list[tuple[float, float]] = []
-        saved = started = time.monotonic()
+        started = time.monotonic()
         first = self.step
         for batch in _batches(self.data, self.settings.seed, self.step):
             if self.step >= self.settings.steps:
@@ -143,18 +177,32 @@ class _Run:
                 speed = (self.step - first) / (time.monotonic() - started)
                 self._report(recent, {"steps_a_second": round(speed, 2)})
                 recent = []
-            if time.monotonic() - saved > self.settings.save_every:
-                self._check(judge)
-                saved = time.monotonic()
+            checking(lambda: self._check(judge))
+            searching(lambda: self._search(search))
         self._check(judge)
+        self._search(search)
 
     def _check(self, judge: Judge | None) -> None:
         """Save; then judge, and save what the judge says."""
         self.save()
         if judge is not None:
-            self.judged = judge(self.network)
-            self._report([], self.judged)
+            figures = judge(self.network)
+            self.judged |= figures
+            self._report([], figures)
             self.save()
+
+    def _search(self, search: Judge | None) -> None:
+        """Search, and keep the network beside the newest one if none searched better."""
+        if search is None:
+            return
+        self.save()
+        figures = search(self.network)
+        self.judged |= figures
+        self._report([], figures)
+        if _searched_better(figures, self.best):
+            self.best = figures
+            self.save(BEST)
+        self.save()
 
     def _learn(self, batch: Batch) -> tuple[float, float]:
         """One step; returns the loss and that of the surrogates' plain mixture."""
@@ -163,7 +211,7 @@ class _Run:
         rng = np.random.default_rng([self.settings.seed, self.step])
         loss, plain = batch_loss(self.network, batch, rng, self.device, self.settings.bf16)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimizer.step()
         return loss.item(), plain.item()
@@ -178,6 +226,7 @@ class _Run:
                 "gain": round(float(plain - loss), 4),
             }
         line |= figures
+        self._write(self.step, {name: figure for name, figure in line.items() if name != "step"})
         text = json.dumps(line)
         with (self.folder / LOG).open("a") as file:
             file.write(text + "\n")

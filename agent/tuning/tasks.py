@@ -22,7 +22,7 @@ from ncode_search.agent.ranking.tokens import Reading, Trials, read
 from ncode_search.agent.score_table import ScoreTable
 from ncode_search.agent.space import SearchSpace
 from ncode_search.agent.tuning import landscapes
-from ncode_search.agent.tuning.landscapes import Landscape
+from ncode_search.agent.tuning.landscapes import Landscape, Noise
 from ncode_search.agent.tuning.pruning import sample_subspace
 
 LENGTHS = (1, 2, 4, 6, 8, 10, 12, 16, 20, 25, 32, 40, 50, 64, 80, 100, 128, 160, 200)
@@ -64,7 +64,7 @@ def _from_table(table: ScoreTable, rng: np.random.Generator) -> Landscape:
     pruned = sample_subspace(table, rng)
     values = np.append(pruned.values, np.nan)
     return Landscape(
-        tuple(pruned.sizes), (False,) * len(pruned.sizes), lambda codes: values[pruned.rows_of(codes)], noise=0.0
+        tuple(pruned.sizes), (False,) * len(pruned.sizes), lambda codes: values[pruned.rows_of(codes)], Noise(0.0)
     )
 
 
@@ -73,7 +73,7 @@ def _try_task(landscape: Landscape, length: int, rng: np.random.Generator) -> Ta
     space = SearchSpace({f"p{at}": [str(one) for one in range(size)] for at, size in enumerate(landscape.sizes)})
     if space.size < 2 * length + _LEAST_LEFT:
         return None
-    source = _Source(landscape, space, rng)
+    source = Measured(landscape, space, rng)
     known = _history(source, length, rng)
     pool, random = _queries(source, known, rng)
     if known is None or len(pool) < _LEAST_LEFT or not len(known):
@@ -86,7 +86,7 @@ def _lay_out(
     known: Observations,
     pool: Codes,
     random: NDArray[np.bool_],
-    source: _Source,
+    source: Measured,
     rng: np.random.Generator,
 ) -> Task:
     features = Features(landscape.sizes, landscape.ordered)
@@ -97,8 +97,8 @@ def _lay_out(
     return Task(trials, codes, landscape.sizes, landscape.ordered, read(features, trials, pool), targets, random)
 
 
-class _Source:
-    """Where a task's codes and scores come from."""
+class Measured:
+    """A landscape as a search meets it: codes that have scores, and noisy measurements."""
 
     def __init__(self, landscape: Landscape, space: SearchSpace, rng: np.random.Generator) -> None:
         self._landscape, self._rng = landscape, rng
@@ -118,7 +118,8 @@ class _Source:
     def measure(self, codes: Codes) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Noisy values, and which trials fail."""
         landscape = self._landscape
-        values = landscape.score(codes) + landscape.noise * self._rng.normal(size=len(codes))
+        scores = landscape.score(codes)
+        values = scores + landscape.noise(scores) * self._rng.normal(size=len(codes))
         fails = np.zeros(len(codes), dtype=bool) if landscape.failing is None else landscape.failing(codes) > 0
         return values, fails
 
@@ -126,7 +127,7 @@ class _Source:
         return codes[np.isfinite(self._landscape.score(codes))]
 
 
-def _history(source: _Source, length: int, rng: np.random.Generator) -> Observations:
+def _history(source: Measured, length: int, rng: np.random.Generator) -> Observations:
     log = ObservationLog(len(source.space))
     uniform = length if rng.random() < 0.35 else min(int(rng.integers(3, 20)), length)
     _add(log, source, source.random(uniform))
@@ -140,7 +141,7 @@ def _history(source: _Source, length: int, rng: np.random.Generator) -> Observat
     return _with_pending(log.view(), rng)
 
 
-def _add(log: ObservationLog, source: _Source, codes: Codes) -> None:
+def _add(log: ObservationLog, source: Measured, codes: Codes) -> None:
     source.pools.mark_seen(codes)
     for code, value, fails in zip(codes, *source.measure(codes), strict=True):
         log.begin(0, code)
@@ -162,7 +163,7 @@ def _with_pending(known: Observations, rng: np.random.Generator) -> Observations
     return Observations(known.codes[:-pending], known.values[:-pending], known.codes[-pending:], known.failed)
 
 
-def _queries(source: _Source, known: Observations, rng: np.random.Generator) -> tuple[Codes, NDArray[np.bool_]]:
+def _queries(source: Measured, known: Observations, rng: np.random.Generator) -> tuple[Codes, NDArray[np.bool_]]:
     """`QUERIES` codes, some of them more than once where few are left."""
     uniform = source.random(QUERIES // 2)
     uniform = source.pools.unseen(uniform)

@@ -19,6 +19,7 @@ from typing import Any
 from ncode_search import __version__
 from ncode_search.agent.errors import InputError, SearchFailedError
 from ncode_search.agent.tuning.answers import TorchAnswers, read_samples, share_right
+from ncode_search.agent.tuning.board import board
 from ncode_search.agent.tuning.finetune import Step, Trainer
 from ncode_search.agent.tuning.hf_model import load_base
 from ncode_search.agent.tuning.quantize import replacing
@@ -70,8 +71,8 @@ def tune(job: TuneJob, report: Callable[[Step], None], say: Say) -> None:
     if not _resume(trainer, job.out, identity, answers) and held_out:
         answers["before"] = _answers(trainer, held_out)
         say(f"before: {answers['before']:.1%} of {len(held_out)} pools answered right")
-    with _log(job.out, trainer) as log:
-        _train(trainer, job, identity, answers, (report, log))
+    with board(job.out, trainer.done) as write:
+        _train(trainer, job, identity, answers, (report, lambda step: write(step.number, _figures(step))))
     if held_out:
         answers["after"] = _answers(trainer, held_out)
         say(f"after: {answers['after']:.1%} of {len(held_out)} pools answered right")
@@ -192,19 +193,5 @@ def _restore(handlers: dict[signal.Signals, Any]) -> None:
         signal.signal(number, handler)
 
 
-@contextmanager
-def _log(out: Path, trainer: Trainer) -> Iterator[Callable[[Step], None]]:
-    """Where steps go for TensorBoard, if that is installed."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        yield lambda step: None
-        return
-    with SummaryWriter(str(out / "logs"), purge_step=trainer.done + 1) as writer:
-
-        def write(step: Step) -> None:
-            writer.add_scalar("loss", step.loss, step.number)
-            writer.add_scalar("rate", step.rate, step.number)
-            writer.add_scalar("tokens/s", step.tokens / step.seconds, step.number)
-
-        yield write
+def _figures(step: Step) -> dict[str, float]:
+    return {"loss": step.loss, "rate": step.rate, "tokens/s": step.tokens / step.seconds}

@@ -15,10 +15,11 @@ torch = pytest.importorskip("torch")
 from ncode_search.agent.errors import InputError  # noqa: E402
 from ncode_search.agent.ranking.embedded_file import read_embedded  # noqa: E402
 from ncode_search.agent.ranking.vector_session import VectorSession, VectorSettings  # noqa: E402
+from ncode_search.agent.space import SearchSpace  # noqa: E402
 from ncode_search.agent.tuning import arrays, landscapes, scratch  # noqa: E402
 from ncode_search.agent.tuning.embedded_gguf import export, load_checkpoint  # noqa: E402
 from ncode_search.agent.tuning.network import BINS, RankerNetwork, Shape, log_bins, soft_targets  # noqa: E402
-from ncode_search.agent.tuning.tasks import draw_task  # noqa: E402
+from ncode_search.agent.tuning.tasks import Measured, draw_task  # noqa: E402
 
 SMALL = Shape(width=32, layers=2, heads=1, hidden=32)
 
@@ -46,8 +47,60 @@ def test_every_landscape_gives_finite_scores() -> None:
         codes = rng.integers(0, np.array(landscape.sizes), size=(200, len(landscape.sizes))).astype(np.uint8)
         values = landscape.score(codes)
         assert np.isfinite(values).all(), seed
-        np.testing.assert_array_equal(values[:50], landscape.score(codes)[:50])
+        np.testing.assert_allclose(values[:50], landscape.score(codes[:50]), atol=1e-9, err_msg=str(seed))
         assert len(landscape.ordered) == len(landscape.sizes)
+
+
+def test_inactive_digits_change_neither_scores_nor_failures() -> None:
+    drawn = [(seed, landscapes.draw(np.random.default_rng(seed))) for seed in range(400)]
+    conditional = [(seed, one) for seed, one in drawn if one.conditions]
+    assert 0.08 < len(conditional) / len(drawn) < 0.2
+    assert any(landscape.failing for _, landscape in conditional)
+    for seed, landscape in conditional:
+        rng = np.random.default_rng(seed)
+        codes, others = rng.integers(0, np.array(landscape.sizes), size=(2, 300, len(landscape.sizes)), dtype=np.uint8)
+        closed = _closed(codes, landscape.conditions)
+        assert 0 < closed.sum() < closed.size
+        changed = np.where(closed, others, codes)
+        np.testing.assert_allclose(landscape.score(changed), landscape.score(codes), atol=1e-9, err_msg=str(seed))
+        if landscape.failing:
+            np.testing.assert_array_equal(landscape.failing(changed), landscape.failing(codes))
+
+
+def _closed(codes: np.ndarray, conditions: tuple[landscapes.Condition, ...]) -> np.ndarray:
+    """Which digits are inactive, code by code, shape ``(n, L)``; a gate that is inactive counts as its option 0."""
+    closed = np.zeros(codes.shape, dtype=bool)
+    for code, row in zip(codes, closed, strict=True):
+        for one in conditions:
+            if one.closes[0 if row[one.gate] else code[one.gate]]:
+                row[list(one.gated)] = True
+    return closed
+
+
+def test_an_active_digit_matters() -> None:
+    gate = landscapes.Condition(0, np.array([True, False]), (1,))
+    codes = np.array([[0, 1], [0, 0], [1, 1], [1, 0]], dtype=np.uint8)
+    np.testing.assert_array_equal(landscapes.active(codes, [gate]), [[0, 0], [0, 0], [1, 1], [1, 0]])
+
+
+@pytest.mark.parametrize(("slope", "noisier"), [(-0.7, "bad"), (0.7, "good"), (0.0, "neither")])
+def test_measurements_are_as_noisy_as_the_score_says(slope: float, noisier: str) -> None:
+    landscape = landscapes.Landscape(
+        (2, 50), (False, False), lambda codes: np.where(codes[:, 0] > 0, 2.0, -2.0), landscapes.Noise(0.1, slope)
+    )
+    space = SearchSpace({"a": ["0", "1"], "b": [str(one) for one in range(50)]})
+    codes = np.repeat(np.array([[0, 1], [1, 1]], dtype=np.uint8), 4000, axis=0)
+    measured, _ = Measured(landscape, space, np.random.default_rng(0)).measure(codes)
+    bad, good = measured[:4000].std(), measured[4000:].std()
+    np.testing.assert_allclose([bad, good], 0.1 * np.exp([-2 * slope, 2 * slope]), rtol=0.1)
+    assert noisier == ("neither" if abs(np.log(bad / good)) < 0.1 else "bad" if bad > good else "good")
+
+
+def test_landscapes_have_every_kind_of_noise() -> None:
+    drawn = [landscapes.draw(np.random.default_rng(seed)).noise for seed in range(200)]
+    kinds = [(one.level > 0, float(np.sign(one.slope))) for one in drawn]
+    assert set(kinds) == {(False, 0.0), (True, 0.0), (True, -1.0), (True, 1.0)}
+    assert max(float(one(np.array([-9.0, 9.0])).max()) for one in drawn) <= 1
 
 
 @pytest.mark.parametrize("length", [1, 10, 50])
@@ -67,6 +120,14 @@ def test_a_seed_gives_the_same_shard_and_none_is_made_twice(data: Path, tmp_path
     assert arrays.write_shard(again, 0, 7, [])
     assert (again / "00000.npz").read_bytes() == (data / "00000.npz").read_bytes()
     assert not arrays.write_shard(data, 0, 8, [])
+
+
+def test_data_of_other_landscapes_are_not_added_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrays, "LENGTHS", (5,))
+    (tmp_path / arrays.ABOUT).write_text(json.dumps({"seed": 0, "tables": []}))  # as version 1 wrote it
+    with pytest.raises(InputError, match="another ncode-search"):
+        arrays.write_shards(tmp_path, 1, 0, [])
+    assert not list(tmp_path.glob("*.npz"))
 
 
 def test_soft_targets_keep_the_mean() -> None:
@@ -151,15 +212,21 @@ def test_by_commands(tmp_path: Path) -> None:
     refused = ncode("ranker", "data", "tasks", "--format", "arrays", "--samples", "10", "--seed", "1")
     assert refused.returncode == 2
     assert "tasks holds data of seed 0" in refused.stderr
-    trained = ncode(
-        "ranker", "train", "scratch", "tasks", "run", "--steps", "2", "--width", "32", "--layers", "1", "--threads", "1"
-    )
-    assert trained.returncode == 0, trained.stderr
-    exported = ncode("ranker", "export", "run", "run.gguf", "--quantize", "Q8_0")
-    assert (exported.returncode, exported.stdout) == (0, "run.gguf: 0.0 MB, Q8_0\n"), exported.stderr
     digits = np.ndindex(4, 4, 4)
     table = "\n".join(["code,accuracy", *(f"{a}{b}{c},{a * b - c}" for a, b, c in digits)])
     (tmp_path / "table.csv").write_text(table)
+    trained = ncode(
+        "ranker", "train", "scratch", "tasks", "run", "--steps", "2", "--width", "32", "--layers", "1",
+        "--threads", "1", "--validate", "table.csv:accuracy", "--search-trials", "12", "--search-seeds", "1",
+    )  # fmt: skip
+    assert trained.returncode == 0, trained.stderr
+    assert "run/best.pt: the checkpoint that searched best" in trained.stdout
+    assert trained.stderr == "", "64 codes are too few for a history of 100, and that is no trouble"
+    assert '"search_surrogates"' in (tmp_path / "run" / scratch.LOG).read_text()
+    best = ncode("ranker", "export", "run/best.pt", "best.gguf", "--quantize", "F32")
+    assert best.returncode == 0, best.stderr
+    exported = ncode("ranker", "export", "run", "run.gguf", "--quantize", "Q8_0")
+    assert (exported.returncode, exported.stdout) == (0, "run.gguf: 0.0 MB, Q8_0\n"), exported.stderr
     judged = ncode(
         "bench", "--table", "table.csv", "--metric", "accuracy", "--rankers", "run.gguf,pick", "--trials", "12",
         "--seeds", "2", "--jobs", "1",

@@ -150,7 +150,7 @@ def job(tiny_llama, samples, tmp_path, **options):
 
 
 @pytest.mark.parametrize("lora", [0, 4])
-def test_a_stopped_job_goes_on_and_gives_the_same_model(tiny_llama, samples, tmp_path, monkeypatch, lora):
+def test_a_stopped_job_goes_on_and_gives_the_same_model(tiny_llama, samples, tmp_path, scalars, lora):
     said: list[str] = []
     whole = job(tiny_llama, samples, tmp_path, lora=lora, out="whole")
     tune(whole, lambda step: None, said.append)
@@ -171,6 +171,8 @@ def test_a_stopped_job_goes_on_and_gives_the_same_model(tiny_llama, samples, tmp
     file = "adapter_model.safetensors" if lora else "model.safetensors"
     assert (cut.out / file).read_bytes() == (whole.out / file).read_bytes()
     assert not (cut.out / "checkpoint.pt").exists()
+    assert scalars(cut.out / "logs", "loss") == scalars(whole.out / "logs", "loss")
+    assert [step for step, _ in scalars(cut.out / "logs", "rate")] == [1, 2, 3]
     tune(cut, lambda step: None, said.append)
     assert said[-1].endswith("trained already")
 
