@@ -16,7 +16,7 @@ constexpr std::size_t max_nodes = 10;  // 8! orders of the inner nodes
 constexpr std::size_t max_edges = max_nodes * (max_nodes - 1) / 2;
 constexpr std::size_t no_edge = max_edges;
 
-using Digits = std::array<Digit, max_edges>;        // of the cell's edges; the rest is 0
+using Digits = std::array<Digit, max_edges>;           // of the cell's edges; the rest is 0
 using EdgeList = std::array<std::uint8_t, max_edges>;  // edge -> edge, or no_edge
 
 // Digits that go from one edge to another.

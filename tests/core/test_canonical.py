@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ncode_search import _core
 
 from . import reference_canonical as reference
+from .reference import all_codes
 from .reference_canonical import Cell, Condition
 from .strategies import array, tuples
 
@@ -154,7 +155,7 @@ def conditions(draw: st.DrawFn, sizes: list[int]) -> list[Condition]:
 def test_conditions(data: st.DataObject) -> None:
     sizes = data.draw(st.lists(st.integers(1, 4), min_size=1, max_size=5))
     rules = data.draw(conditions(sizes))
-    codes = array(list(reference.all_codes(sizes)), len(sizes))
+    codes = array(all_codes(sizes), len(sizes))
     canonical = _core.Canonical(_core.Space(sizes), rules)
     active = [[reference.is_active(rules, code, p) for p in range(len(sizes))] for code in tuples(codes)]
     mask = canonical.active(codes)
@@ -178,7 +179,7 @@ def test_conditional_branches_in_any_order(data: st.DataObject) -> None:
     if data.draw(st.booleans()):
         rules += [(m * len(branch), beside, [1]) for m in range(count)]
     group = [list(range(m * len(branch), (m + 1) * len(branch))) for m in range(count)]
-    codes = list(reference.all_codes(sizes))
+    codes = all_codes(sizes)
     canonical = tuples(applied(_core.Canonical(_core.Space(sizes), rules, (), [group]), array(codes, len(sizes))))
     component = reference.components(sizes, rules, [group])
     assert all(component[code] == component[result] for code, result in zip(codes, canonical, strict=True))
