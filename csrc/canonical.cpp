@@ -14,7 +14,7 @@ Canonical::Canonical(std::shared_ptr<const Space> space, const EqualityRules& ru
         for (const std::size_t position : {condition.position, condition.parent}) {
             if (owners_[position] != nullptr) {
                 throw std::invalid_argument(position_text(position) +
-                                            " is in a cell and in a condition; a position of a cell can be in no other");
+                                            " is in a cell and in a condition; it can be in one only");
             }
         }
     }

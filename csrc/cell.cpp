@@ -34,7 +34,9 @@ void check_edges(const Space& space, const CellRule& rule) {
 
 // The digits must mean the same on all edges of a cell.
 std::size_t checked_options(const Space& space, const CellRule& rule) {
-    const auto size = [&](const CellRule::Edge& edge) { return space.sizes()[static_cast<std::size_t>(edge.position)]; };
+    const auto size = [&](const CellRule::Edge& edge) {
+        return space.sizes()[static_cast<std::size_t>(edge.position)];
+    };
     for (const auto& edge : rule.edges) {
         if (size(edge) != size(rule.edges[0])) {
             throw std::invalid_argument("position " + std::to_string(rule.edges[0].position) + " and position " +

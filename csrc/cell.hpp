@@ -54,8 +54,8 @@ public:
 // which is made when it is first needed.
 std::unique_ptr<CellForm> make_cell_table(Cell cell);
 
-// For cells too large for a table. Never joins different expressions, but leaves some apart that are the same: where a
-// skip cannot be taken out without an edge that the cell does not have, or an edge of it has two operations.
+// For cells too large for a table: the same for every numbering of the inner nodes in a cell with all edges. Never joins
+// different expressions, but leaves some apart that are the same, such as one sum at two nodes and at one.
 // Throws std::invalid_argument for a cell with too many nodes.
 std::unique_ptr<CellForm> make_cell_rewriter(Cell cell);
 

@@ -19,7 +19,7 @@ constexpr std::size_t no_edge = max_edges;
 using Digits = std::array<Digit, max_edges>;           // of the cell's edges; the rest is 0
 using EdgeList = std::array<std::uint8_t, max_edges>;  // edge -> edge, or no_edge
 
-// Digits that go from one edge to another.
+// A digit that may as well be on another edge, the longer one of the two.
 struct Move {
     std::size_t from;
     std::size_t to;
@@ -76,12 +76,19 @@ private:
         do {
             before = digits;
             clear_dead(digits);
-            while (has_none() && (splice(digits, &CellRewriter::moves_to_source) ||
-                                  splice(digits, &CellRewriter::moves_to_target))) {
+            while (has_none() && rewrite(digits)) {
                 clear_dead(digits);
             }
             take_smallest_order(digits);
         } while (digits != before);
+    }
+
+    bool rewrite(Digits& digits) const {
+        const Digits before = digits;
+        carry_out(&CellRewriter::moves_to_source, digits);
+        carry_out(&CellRewriter::moves_to_target, digits);
+        turn_round(digits);
+        return digits != before;
     }
 
     // Edges that are not on a way from the input to the output.
@@ -125,12 +132,17 @@ private:
         return moves;
     }
 
-    // The one edge whose `end` is the node, if it is a skip; else no_edge.
     std::size_t only_skip(const Digits& digits, std::size_t node, std::size_t Cell::Edge::*end) const {
+        const std::size_t e = only_edge(digits, node, end);
+        return e != no_edge && digits[e] == cell_.skip ? e : no_edge;
+    }
+
+    // The one edge in use whose `end` is the node; no_edge for none or several.
+    std::size_t only_edge(const Digits& digits, std::size_t node, std::size_t Cell::Edge::*end) const {
         std::size_t found = no_edge;
         for (std::size_t e = 0; e < cell_.edges.size(); ++e) {
             if (cell_.edges[e].*end == node && present(digits, e)) {
-                if (found != no_edge || digits[e] != cell_.skip) {
+                if (found != no_edge) {
                     return no_edge;
                 }
                 found = e;
@@ -139,35 +151,34 @@ private:
         return found;
     }
 
-    // One rule for all inner nodes at once, which is the same in whatever order they are. A node whose edges have no
-    // room where they should go, or would meet those of another node there, stays. Whether anything changed; an edge
-    // less is in use then.
-    bool splice(Digits& digits, Moves (CellRewriter::*rule)(const Digits&, std::size_t) const) const {
-        std::array<Moves, max_nodes> all;
+    // A digit goes to the longer edge if that is free, and changes places with a larger one there. Every such step
+    // makes the edges in use longer together, or puts a smaller digit on one of the same, so there is an end to it.
+    // Where two want the same edge both stay, because which one is first would depend on the nodes' numbers.
+    void carry_out(Moves (CellRewriter::*rule)(const Digits&, std::size_t) const, Digits& digits) const {
+        Moves all;
         std::array<unsigned, max_edges + 1> wanted{};
         for (std::size_t node = 1; node + 1 < cell_.nodes; ++node) {
-            all[node] = (this->*rule)(digits, node);
-            for (const Move& move : all[node]) {
+            for (const Move& move : (this->*rule)(digits, node)) {
+                all.push_back(move);
                 ++wanted[move.to];
             }
         }
-        const Digits before = digits;
-        for (const Moves& moves : all) {
-            if (std::ranges::all_of(moves, [&](const Move& move) { return is_free(before, wanted, move.to); })) {
-                carry_out(moves, before, digits);
+        for (const Move& move : all) {
+            if (move.to != no_edge && wanted[move.to] == 1 && present(digits, move.from) &&
+                (!present(digits, move.to) || digits[move.from] < digits[move.to])) {
+                std::swap(digits[move.from], digits[move.to]);
             }
         }
-        return digits != before;
     }
 
-    bool is_free(const Digits& digits, const std::array<unsigned, max_edges + 1>& wanted, std::size_t e) const {
-        return e != no_edge && wanted[e] == 1 && !present(digits, e);
-    }
-
-    void carry_out(const Moves& moves, const Digits& before, Digits& digits) const {
-        for (const Move& move : moves) {
-            digits[move.to] = before[move.from];
-            digits[move.from] = static_cast<Digit>(cell_.none);
+    // An operation before a skip, with nothing else at the node between them, is the same as a skip before it.
+    void turn_round(Digits& digits) const {
+        for (std::size_t node = 1; node + 1 < cell_.nodes; ++node) {
+            const std::size_t in = only_edge(digits, node, &Cell::Edge::to);
+            const std::size_t out = only_edge(digits, node, &Cell::Edge::from);
+            if (in != no_edge && out != no_edge && digits[out] == cell_.skip && cell_.skip != no_option) {
+                std::swap(digits[in], digits[out]);
+            }
         }
     }
 
