@@ -3,38 +3,63 @@
 A configuration is a dictionary from position names to options. Its NCode is a vector with the index of every chosen
 option; as text it is one character a position. Options are JSON values and are told apart by their JSON text, so
 ``1``, ``1.0``, ``true`` and ``"1"`` are four different options.
+
+A space may declare which codes are equal, see `ncode_search.agent.equality`; all that are have one canonical code.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ncode_search import _core
+from ncode_search.agent.equality import Cell, Equality, Groups, When, declarations
 from ncode_search.agent.errors import InputError
 from ncode_search.agent.observations import Codes
 
 Config = dict[str, Any]
 """Position name to chosen option."""
+COUNTED = 10_000_000
+"""The largest space whose canonical codes are counted."""
+
+_COUNTED_AT_ONCE = 1 << 16
 
 
 class SearchSpace:
     """Named positions with 1 to 64 options each, at most 256 of them; immutable.
 
-    Raises `InputError` where a position has no option, too many, the same one twice, or one that is no JSON value.
+    Args:
+        positions: Position name to options.
+        when: For each conditional position, the positions it depends on and their options with which it matters:
+            ``{"kernel": {"op": ["conv"]}}``.
+        cells: Positions that are the edges of a graph.
+        interchangeable: Groups of lists of positions whose order does not matter, such as parallel branches:
+            ``[[["a.op", "a.width"], ["b.op", "b.width"]]]``.
+
+    Raises:
+        InputError: where a position has no option, too many, the same one twice, or one that is no JSON value; and for
+            a wrong declaration, see `Equality`.
     """
 
-    def __init__(self, positions: Mapping[str, Sequence[Any]]) -> None:
+    def __init__(
+        self,
+        positions: Mapping[str, Sequence[Any]],
+        *,
+        when: When | None = None,
+        cells: Iterable[Cell] = (),
+        interchangeable: Groups = (),
+    ) -> None:
         if not 1 <= len(positions) <= _core.MAX_POSITIONS:
             raise InputError(f"a space has 1 to {_core.MAX_POSITIONS} positions, not {len(positions)}")
         self._digits = {name: _index_options(name, options) for name, options in positions.items()}
         self.positions: dict[str, tuple[Any, ...]] = {name: tuple(options) for name, options in positions.items()}
         self.core = _core.Space([len(options) for options in self.positions.values()])
+        self._equality = Equality(self, when, cells, interchangeable)
 
     def __len__(self) -> int:
         """The number of positions, L."""
@@ -62,6 +87,44 @@ class SearchSpace:
         """How many codes there are, exactly."""
         return self.core.size
 
+    @property
+    def conditional(self) -> tuple[bool, ...]:
+        """Which positions have a condition: `active` tells for a code whether they matter."""
+        return self._equality.conditional
+
+    @property
+    def has_twins(self) -> bool:
+        """Whether the space declares codes to be equal."""
+        return bool(self._equality)
+
+    @property
+    def equal(self) -> dict[str, Any]:
+        """What makes codes equal, as a JSON value; empty where nothing is declared. See `restore`."""
+        return self._equality.to_dict()
+
+    def canonical(self, codes: Codes) -> Codes:
+        """The canonical code of every row of `codes`, shape ``(n, L)``: equal codes have the same.
+
+        Without declarations these are the codes themselves. A cell's table is made on first use, which takes up to a
+        few seconds for a cell of 10 million codes.
+        """
+        return self._equality.core.apply(codes) if self.has_twins else codes
+
+    def active(self, codes: Codes) -> NDArray[np.bool_]:
+        """Whether each position of `codes`, shape ``(n, L)``, matters: False where its conditions do not hold."""
+        return self._equality.core.active(codes)
+
+    def unique_size(self) -> int:
+        """How many canonical codes there are, by listing the space if it declares any to be equal.
+
+        Raises `InputError` for a space of more than 10 million codes that does.
+        """
+        if not self.has_twins:
+            return self.size
+        if self.size > COUNTED:
+            raise InputError(f"the space has {self.size:,} codes; canonical ones are counted up to {COUNTED:,}")
+        return sum(map(self._count_canonical, range(0, self.size, _COUNTED_AT_ONCE)))
+
     def encode(self, config: Mapping[str, Any]) -> NDArray[np.uint8]:
         """The NCode of a configuration, shape ``(L,)``.
 
@@ -71,10 +134,12 @@ class SearchSpace:
             raise InputError(f"unknown position {unknown[0]!r}; allowed: {', '.join(map(repr, self.positions))}")
         if missing := [name for name in self.positions if name not in config]:
             raise InputError(f"the configuration lacks position {missing[0]!r}")
-        return np.array([self._digit(name, config[name]) for name in self.positions], dtype=np.uint8)
+        return np.array([self.digit(name, config[name]) for name in self.positions], dtype=np.uint8)
 
     def decode(self, code: NDArray[np.uint8] | str) -> Config:
         """The configuration of one NCode, given as a vector of shape ``(L,)`` or as text.
+
+        It has every position, also those that do not matter: with their first option if the code is canonical.
 
         Raises `InputError` where it is no code of this space.
         """
@@ -98,20 +163,35 @@ class SearchSpace:
 
     def to_json(self) -> str:
         """The whole space as one line of JSON, the same text for the same space."""
-        return json.dumps(self.positions, ensure_ascii=False, separators=(",", ":"))
+        whole = {"positions": self.positions, "equal": self.equal} if self.has_twins else self.positions
+        return json.dumps(whole, ensure_ascii=False, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> SearchSpace:
         """The space that `to_json` wrote."""
-        return cls(cast("dict[str, list[Any]]", json.loads(text)))
+        whole = cast("dict[str, Any]", json.loads(text))
+        if isinstance(whole.get("positions"), dict):  # options are lists, so this is no position of that name
+            return cls.restore(whole["positions"], whole["equal"])
+        return cls(whole)
 
-    def _digit(self, name: str, option: Any) -> int:
+    @classmethod
+    def restore(cls, positions: Mapping[str, Sequence[Any]], equal: Mapping[str, Any]) -> SearchSpace:
+        """The space that has these `positions` and this `equal`."""
+        return cls(positions, **declarations(equal))
+
+    def digit(self, name: str, option: Any) -> int:
+        """The number of an option. Raises `InputError` for an unknown one, with a list of what is allowed."""
         digits = self._digits[name]
         try:
             return digits[_option_key(name, option)]
         except KeyError:
             allowed = ", ".join(digits)
             raise InputError(f"position {name!r} has no option {option!r}; allowed: {allowed}") from None
+
+    def _count_canonical(self, start: int) -> int:
+        """Of the codes from an index on: those that are their own canonical code, one in every class."""
+        codes = self.core.enumerate(start, _COUNTED_AT_ONCE)
+        return int((self.canonical(codes) == codes).all(axis=1).sum())
 
 
 def _is_ordered(options: Sequence[Any]) -> bool:

@@ -36,4 +36,5 @@ PYBIND11_MODULE(_core, module) {
     bindings::register_space(module);
     bindings::register_subspace(module);
     bindings::register_code_set(module);
+    bindings::register_canonical(module);
 }

@@ -21,7 +21,7 @@ ORDER = [
         "agent.bounded_pool",
         "agent.devices",
     },
-    {"agent.observations", "agent.functions", "agent.results", "agent.settings", "agent.schema"},
+    {"agent.equality", "agent.observations", "agent.functions", "agent.results", "agent.settings", "agent.schema"},
     {"agent.space", "agent.database"},
     {"agent.history", "agent.pool", "agent.score_table", "agent.ranking"},
     {"agent.bench"},

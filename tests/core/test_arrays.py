@@ -13,6 +13,7 @@ from ncode_search import _core
 
 SPACE = _core.Space([3, 12, 64])
 SUBSPACE = _core.Subspace([3, 12, 64], [[0, 1, 2], [*range(12)], [*range(64)]])
+CANONICAL = _core.Canonical(SPACE, [(0, 1, [2, 3])], [([(2, 0, 1)], 0, 1)])
 CODES = SPACE.random(50, 3)
 Method = Callable[[NDArray[np.uint8]], Any]
 METHODS: dict[str, Method] = {
@@ -27,6 +28,8 @@ METHODS: dict[str, Method] = {
     "prune": SUBSPACE.prune,
     "restore": SUBSPACE.restore,
     "subspace.to_index": SUBSPACE.to_index,
+    "canonical.apply": CANONICAL.apply,
+    "canonical.active": CANONICAL.active,
     "set.insert": lambda codes: _core.CodeSet(SPACE).insert(codes),
     "set.contains": lambda codes: _core.CodeSet(SPACE).contains(codes),
     "set.remove": lambda codes: _core.CodeSet(SPACE).remove(codes),
