@@ -32,12 +32,12 @@ class CandidatePool:
 
     Args:
         space: What is searched.
-        canonical: Which codes are equal; None: no two are.
+        canonical: Which codes are equal; None: those that the space says.
     """
 
     def __init__(self, space: SearchSpace, canonical: Canonical | None = None) -> None:
         self._space = space.core
-        self._canonical: Canonical = canonical or (lambda codes: codes)
+        self._canonical: Canonical = canonical or space.canonical
         self._seen = _core.CodeSet(space.core)
 
     def mark_seen(self, codes: Codes) -> None:

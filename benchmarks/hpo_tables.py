@@ -48,8 +48,9 @@ class Learner:
 
 def svm(config: Config) -> Any:
     """A support vector machine."""
-    model = SVC(C=config["C"], kernel=config["kernel"], gamma=config["gamma"], class_weight=config["weights"])
-    return _scaled(config, model)
+    names = {"C": "C", "kernel": "kernel", "gamma": "gamma", "class_weight": "weights"}
+    # Without a limit, some of the worst configurations take minutes.
+    return _scaled(config, SVC(**{name: config[position] for name, position in names.items()}, max_iter=2000))
 
 
 def forest(config: Config) -> Any:

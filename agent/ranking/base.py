@@ -43,6 +43,13 @@ class ChoiceSpace(CodeText, Protocol):
     def ordered(self) -> tuple[bool, ...]:
         """Which positions have options in an order."""
 
+    @property
+    def conditional(self) -> tuple[bool, ...]:
+        """Which positions matter in some codes only."""
+
+    def active(self, codes: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Which positions of codes of shape ``(n, L)`` matter, of the same shape."""
+
 
 @dataclass(frozen=True)
 class Ranking:

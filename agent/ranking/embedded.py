@@ -19,9 +19,11 @@ from numpy.typing import NDArray
 from ncode_search.agent.observations import FORECASTERS, Observations
 from ncode_search.agent.ranking.base import ChoiceSpace, RankerInfo, Ranking
 from ncode_search.agent.ranking.baselines import EvolutionRanker
+from ncode_search.agent.ranking.choices import Choices
 from ncode_search.agent.ranking.context import OTHERS, ROOM, visible
 from ncode_search.agent.ranking.embedded_file import EmbeddedFile, read_embedded
 from ncode_search.agent.ranking.gguf_file import resolve_model, sha256
+from ncode_search.agent.ranking.normal_scores import NormalScores
 from ncode_search.agent.ranking.surrogates import Features, Floats
 from ncode_search.agent.ranking.tokens import Reading, Trials, marks, option_signs, read
 from ncode_search.agent.ranking.trust import PRIOR, earned
@@ -76,7 +78,8 @@ class EmbeddedRanker:
         """`model`: a path (relative ones from `folder`) or None for the packaged one; `room`: most trials seen."""
         self.stop = threading.Event()
         """Set by another thread; a decision takes milliseconds, so it is looked at between its parts only."""
-        self._sizes, self._features = space.core.sizes, Features(space.core.sizes, space.ordered)
+        self._choices = Choices(space)
+        self._features = Features(self._choices.sizes, self._choices.ordered)
         self._model, self._folder, self._room = model, folder, room
         self._settings = replace(settings or VectorSettings(), room=room + 2 * OTHERS)
         self._info = RankerInfo("embedded", model)
@@ -110,8 +113,8 @@ class EmbeddedRanker:
         """Expected improvements, with what was predicted and who had how much say."""
         if not len(known):
             return Ranking(rng.random(len(pool)))
-        trials, scale = visible(known, self._features, self._room)
-        predicted, surrogates = self._distributions(trials, pool)
+        trials, scale = self._visible(known)
+        predicted, surrogates = self._distributions(trials, self._choices(pool))
         blended = np.einsum("s,msb->mb", _BLEND, surrogates) + (1 - _BLEND.sum()) * predicted
         model, ridge = (Prediction(each, self._centres) for each in (blended, surrogates[:, 0]))
         weights = earned(known, scale)
@@ -125,8 +128,11 @@ class EmbeddedRanker:
 
     def predict(self, known: Observations, pool: NDArray[np.uint8], rng: np.random.Generator) -> Prediction:
         """What the model alone predicts for a history of at least one trial."""
-        trials, _ = visible(known, self._features, self._room)
-        return Prediction(self._distributions(trials, pool)[0], self._centres)
+        trials, _ = self._visible(known)
+        return Prediction(self._distributions(trials, self._choices(pool))[0], self._centres)
+
+    def _visible(self, known: Observations) -> tuple[Trials, NormalScores]:
+        return visible(self._choices.observations(known), self._features, self._room)
 
     def _distributions(self, trials: Trials, pool: NDArray[np.uint8]) -> tuple[Floats, Floats]:
         """The model's over the bins, shape ``(m, bins)``, and the surrogates', shape ``(m, surrogates, bins)``."""
@@ -145,7 +151,7 @@ class EmbeddedRanker:
         return self._file.centres
 
     def _inputs(self, reading: Reading, trials: Trials, positions: int) -> Floats:
-        signs = option_signs(trials.codes, self._sizes)
+        signs = option_signs(trials.codes, self._choices.sizes)
         seen = marks(reading.features, reading.relevance, signs, positions)
         return np.concatenate([seen, reading.facts], axis=1)
 

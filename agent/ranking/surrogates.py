@@ -40,18 +40,19 @@ class Features:
 
     Args:
         sizes: Options a position, shape ``(L,)``.
-        ordered: Which positions have ordered options, shape ``(L,)``.
+        ordered: How many of a position's options, the first ones, are in an order; 0 for none; shape ``(L,)``.
     """
 
-    def __init__(self, sizes: Sequence[int], ordered: Sequence[bool]) -> None:
+    def __init__(self, sizes: Sequence[int], ordered: Sequence[int]) -> None:
         ends = np.cumsum(sizes).tolist()
         self._columns = [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
         self.group = np.repeat(np.arange(len(sizes)), sizes)
         """The position of each column, shape ``(D,)``."""
         self._blur = np.eye(len(self.group))
-        for columns, size, is_ordered in zip(self._columns, sizes, ordered, strict=True):
-            if is_ordered and size > 2:
-                self._blur[columns, columns] = _root_of_nearness(size)
+        for columns, count in zip(self._columns, ordered, strict=True):
+            if count > 2:
+                near = slice(columns.start, columns.start + count)
+                self._blur[near, near] = _root_of_nearness(count)
 
     def __call__(self, codes: NDArray[np.uint8]) -> Floats:
         """Shape ``(n, D)`` for codes of shape ``(n, L)``."""

@@ -44,8 +44,8 @@ class Batch:
     """Trials, then queries: shape ``(B, n + m, L)``."""
     sizes: NDArray[np.uint8]
     """Options a position, shape ``(B, L)``; 0 where a task has no such position."""
-    ordered: NDArray[np.bool_]
-    """Shape ``(B, L)``."""
+    ordered: NDArray[np.uint8]
+    """How many options of each position are in an order, shape ``(B, L)``."""
     relevance: NDArray[np.float16]
     """Shape ``(B, D)``."""
     trial_facts: NDArray[np.float16]
@@ -163,7 +163,7 @@ def stack(tasks: Sequence[Task]) -> Batch:
     return Batch(
         codes=_padded([split(task, task.codes) for task in tasks], np.uint8),
         sizes=_padded([np.array(task.sizes) for task in tasks], np.uint8),
-        ordered=_padded([np.array(task.ordered) for task in tasks], np.bool_),
+        ordered=_padded([np.array(task.ordered) for task in tasks], np.uint8),
         relevance=_padded([task.reading.relevance for task in tasks], np.float16),
         trial_facts=np.stack([one[:most, :15] for one in facts]).astype(np.float16),
         query_facts=np.stack([one[most:, 15:30] for one in facts]).astype(np.float16),

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from ncode_search.agent.observations import Observations
+from ncode_search.agent.ranking.choices import Choices
 from ncode_search.agent.ranking.context import visible
 from ncode_search.agent.ranking.surrogates import Features
 from ncode_search.agent.ranking.tokens import SURROGATES, read
@@ -52,14 +53,14 @@ def _task(table: ScoreTable, length: int, queries: int, seed: int) -> Task:
     rows = rng.permutation(len(table))[: length + queries]
     none = np.empty((0, table.codes.shape[1]), dtype=np.uint8)
     known = Observations(table.codes[rows[:length]], table.values[rows[:length]], none, none)
-    sizes = tuple(table.space.core.sizes)
-    ordered = (False,) * len(sizes)
-    features = Features(sizes, ordered)
-    trials, scale = visible(known, features)
-    pool = table.codes[rows[length:]]
+    choices = Choices(table.space)
+    features = Features(choices.sizes, choices.ordered)
+    trials, scale = visible(choices.observations(known), features)
+    pool = choices(table.codes[rows[length:]])
     codes = np.concatenate([trials.codes, pool])
     targets = scale(table.values[rows[length:]])
-    return Task(trials, codes, sizes, ordered, read(features, trials, pool), targets, np.ones(len(pool), dtype=bool))
+    uniform = np.ones(len(pool), dtype=bool)
+    return Task(trials, codes, choices.sizes, choices.ordered, read(features, trials, pool), targets, uniform)
 
 
 @torch.no_grad()

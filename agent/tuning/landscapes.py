@@ -83,12 +83,13 @@ def draw(rng: np.random.Generator) -> Landscape:
 def active(codes: Codes, conditions: Sequence[Condition]) -> Codes:
     """The codes with their first option at inactive positions, shape ``(n, L)``.
 
-    Conditions apply in turn: a gate that an earlier one makes inactive counts as its first option, too.
+    An inactive gate makes inactive what it gates, whatever its option.
     """
-    codes = codes.copy()
+    inactive = np.zeros(codes.shape, dtype=bool)
     for one in conditions:
-        codes[np.ix_(np.flatnonzero(one.closes[codes[:, one.gate]]), np.array(one.gated))] = 0
-    return codes
+        closed = one.closes[codes[:, one.gate]] | inactive[:, one.gate]
+        inactive[np.ix_(closed, np.array(one.gated))] = True
+    return np.where(inactive, np.uint8(0), codes)
 
 
 def _sizes(rng: np.random.Generator) -> tuple[list[int], list[bool]]:

@@ -14,8 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ncode_search import _core
 from ncode_search.agent.observations import Codes, ObservationLog, Observations
 from ncode_search.agent.pool import CandidatePool
+from ncode_search.agent.ranking.choices import Choices
 from ncode_search.agent.ranking.context import visible
 from ncode_search.agent.ranking.surrogates import Features
 from ncode_search.agent.ranking.tokens import Reading, Trials, read
@@ -28,6 +30,8 @@ from ncode_search.agent.tuning.pruning import sample_subspace
 LENGTHS = (1, 2, 4, 6, 8, 10, 12, 16, 20, 25, 32, 40, 50, 64, 80, 100, 128, 160, 200)
 """Lengths of histories; tasks of one length make a batch."""
 QUERIES = 128
+_TOLD = 0.5
+"""Share of the conditional landscapes whose space tells the conditions."""
 _BLOCKS = 12
 """An improving history grows in so many steps."""
 _LEAST_LEFT = 8
@@ -42,7 +46,8 @@ class Task:
     codes: Codes
     """Trials, then queries, shape ``(n + m, L)``."""
     sizes: tuple[int, ...]
-    ordered: tuple[bool, ...]
+    ordered: tuple[int, ...]
+    """How many options of each position are in an order; see `Choices`."""
     reading: Reading
     targets: NDArray[np.float64]
     """Normal scores of the queries by the scale of the history, shape ``(m,)``."""
@@ -70,7 +75,7 @@ def _from_table(table: ScoreTable, rng: np.random.Generator) -> Landscape:
 
 def _try_task(landscape: Landscape, length: int, rng: np.random.Generator) -> Task | None:
     """None where the space is too small, or everything in it scores the same."""
-    space = SearchSpace({f"p{at}": [str(one) for one in range(size)] for at, size in enumerate(landscape.sizes)})
+    space = _space(landscape, rng)
     if space.size < 2 * length + _LEAST_LEFT:
         return None
     source = Measured(landscape, space, rng)
@@ -81,6 +86,20 @@ def _try_task(landscape: Landscape, length: int, rng: np.random.Generator) -> Ta
     return _lay_out(landscape, known, pool, random, source, rng)
 
 
+def _space(landscape: Landscape, rng: np.random.Generator) -> SearchSpace:
+    """Some spaces say what their landscape's conditions are, others leave it to be found out."""
+    positions: dict[str, list[int | str]] = {
+        f"p{at}": [option if ordered else str(option) for option in range(size)]
+        for at, (ordered, size) in enumerate(zip(landscape.ordered, landscape.sizes, strict=True))
+    }
+    when: dict[str, dict[str, list[int | str]]] = {}
+    for one in landscape.conditions if rng.random() < _TOLD else ():
+        opens = [positions[f"p{one.gate}"][option] for option in np.flatnonzero(~one.closes)]
+        for at in one.gated:
+            when.setdefault(f"p{at}", {})[f"p{one.gate}"] = opens
+    return SearchSpace(positions, when=when)
+
+
 def _lay_out(
     landscape: Landscape,
     known: Observations,
@@ -89,12 +108,14 @@ def _lay_out(
     source: Measured,
     rng: np.random.Generator,
 ) -> Task:
-    features = Features(landscape.sizes, landscape.ordered)
-    trials, scale = visible(known, features)
+    choices = Choices(source.space)
+    features = Features(choices.sizes, choices.ordered)
+    trials, scale = visible(choices.observations(known), features)
     values, fails = source.measure(pool)
     targets = np.where(fails, trials.scores.min() - 0.3, scale(np.where(fails, 0, values)))
+    pool = choices(pool)
     codes = np.concatenate([trials.codes, pool])
-    return Task(trials, codes, landscape.sizes, landscape.ordered, read(features, trials, pool), targets, random)
+    return Task(trials, codes, choices.sizes, choices.ordered, read(features, trials, pool), targets, random)
 
 
 class Measured:
@@ -107,9 +128,10 @@ class Measured:
 
     def random(self, count: int) -> Codes:
         """Up to `count` distinct uniform codes that have scores."""
-        return self._scored(self.space.core.sample(min(4 * count, self.space.size), int(self._rng.integers(1 << 62))))[
-            :count
-        ]
+        drawn = self.space.core.sample(min(4 * count, self.space.size), int(self._rng.integers(1 << 62)))
+        codes = self.space.canonical(drawn)
+        distinct = codes[_core.CodeSet(self.space.core).insert(codes)]
+        return self._scored(distinct)[:count]
 
     def pool(self, known: Observations, count: int) -> Codes:
         """A pool as the product draws it, of codes that have scores."""
