@@ -173,7 +173,8 @@ def check_same_search(path: Path, db: Database, meta: Mapping[str, Any]) -> None
     """Raises `HistoryError` with the first difference between what the file holds and `meta`."""
     if "meta" not in db.table_names():
         return
-    stored = get_meta(db)
+    # Histories of the first version say nothing of equal codes, because they had none.
+    stored = {"equal": {}, **get_meta(db)}
     for key, value in meta.items():
         difference = _difference(stored.get(key, value), json.loads(json.dumps(value)))
         if difference:

@@ -95,13 +95,19 @@ class History:
         self._db = db
 
     @classmethod
-    def open(cls, path: Path, space: Mapping[str, Any], objective: Objective) -> History:
+    def open(
+        cls, path: Path, space: Mapping[str, Any], objective: Objective, equal: Mapping[str, Any] | None = None
+    ) -> History:
         """The history of this very search, made if there is none.
 
-        `space` maps position names to options. Raises `HistoryError` where the file cannot be used; it is unchanged
-        then.
+        `space` maps position names to options; `equal` says what makes codes equal, see `SearchSpace.equal`. Raises
+        `HistoryError` where the file cannot be used; it is unchanged then.
         """
-        meta = {"space": space, "objective": {"goal": objective.goal, "evaluator": objective.evaluator}}
+        meta = {
+            "space": space,
+            "equal": {} if equal is None else equal,
+            "objective": {"goal": objective.goal, "evaluator": objective.evaluator},
+        }
         return cls(path, database.open_for_writing(path, meta))
 
     @classmethod
@@ -138,6 +144,10 @@ class History:
     def space(self) -> dict[str, list[Any]]:
         """The search space: position names and their options."""
         return dict(self.meta()["space"])
+
+    def equal(self) -> dict[str, Any]:
+        """What makes codes equal; see `SearchSpace.equal`."""
+        return dict(self.meta().get("equal", {}))
 
     def objective(self) -> Objective:
         """What the values mean."""

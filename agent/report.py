@@ -191,12 +191,12 @@ def trust_lines(history: History) -> list[str]:
 def status_lines(history: History, owner: str | None) -> list[str]:
     """A search at a glance."""
     counts = history.counts()
-    space, objective = SearchSpace(history.space()), history.objective()
+    space, objective = SearchSpace.restore(history.space(), history.equal()), history.objective()
     settings = history.meta().get("settings", {})
     lines = [
         f"history   {history.path}",
         f"search    {'running, ' + owner if owner else 'not running'}",
-        f"space     {len(space)} positions, {space.size:,} codes",
+        f"space     {len(space)} positions, {space.size:,} codes{', some of them equal' if space.has_twins else ''}",
         f"objective {objective.goal}" + (f", {json.dumps(objective.evaluator)}" if objective.evaluator else ""),
         "trials    " + ", ".join(f"{counts[state]} {state.value}" for state in TrialState)
         + (f"; {settings['trials']} to complete" if "trials" in settings else ""),

@@ -264,7 +264,8 @@ class Search:
         proposer = self._ready_proposer()
         draft = proposer.begin(session, session.observations())
         if draft is None:
-            raise SpaceExhaustedError(f"all {self.space.size:,} codes of the space have been proposed")
+            equals = ", or equal ones," if self.space.has_twins else ""
+            raise SpaceExhaustedError(f"all {self.space.size:,} codes of the space{equals} have been proposed")
         if draft.scores is not None:
             concurrent.futures.wait([draft.scores], timeout=proposer.deadline)
         proposer.finish(session, draft)

@@ -1,7 +1,7 @@
 """Make tables of real hyper-parameter searches: what the packaged ranker learns from besides architectures.
 
 Every table has one learner of scikit-learn on one data set that scikit-learn carries, trained in up to `MOST`
-configurations and scored by cross-validation. Takes a quarter of an hour on one core:
+configurations and scored by cross-validation. Takes about ten minutes on one core:
 
     python benchmarks/hpo_tables.py FOLDER
 """
@@ -30,7 +30,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.svm import SVC
 
-MOST = 700
+MOST = 400
 """Configurations a table."""
 FOLDS = 3
 _SCALERS: dict[str, Callable[[], Any] | None] = {"none": None, "standard": StandardScaler, "range": MinMaxScaler}

@@ -154,6 +154,25 @@ def test_another_search_is_refused_with_what_differs(path: Path, space: dict, ob
     assert digest(path) == before
 
 
+def test_other_equalities_are_another_search(path: Path) -> None:
+    equal = {"when": {"width": {"op": ["conv"]}}}
+    History.open(path, SPACE, OBJECTIVE, equal).close()
+    with History.open(path, SPACE, OBJECTIVE, equal) as history:
+        assert history.equal() == equal
+    for other in (None, {"when": {"width": {"op": [None]}}}):
+        with pytest.raises(HistoryError, match="holds a search with another equal: 'when"):
+            History.open(path, SPACE, OBJECTIVE, other)
+
+
+def test_a_history_of_the_first_version_has_no_equal_codes(path: Path) -> None:
+    with History.open(path, SPACE, OBJECTIVE) as history:
+        history.db.execute("DELETE FROM meta WHERE key = 'equal'")
+    with pytest.raises(HistoryError, match="'when' is only in the new one"):
+        History.open(path, SPACE, OBJECTIVE, {"when": {"width": {"op": ["conv"]}}})
+    with History.open(path, SPACE, OBJECTIVE) as history:
+        assert history.equal() == {}
+
+
 def test_a_newer_schema_is_refused_and_left_alone(path: Path) -> None:
     with History.open(path, SPACE, OBJECTIVE) as history:
         history.db.execute(

@@ -311,3 +311,25 @@ def test_asking_for_more_than_there_is_says_so(make_search) -> None:
         search.ask(), search.ask()
         with pytest.raises(SpaceExhaustedError, match="all 2 codes"):
             search.ask()
+
+
+def test_equal_codes_are_one_trial_also_after_a_restart(make_search) -> None:
+    """`kernel` and `width` matter for convolutions only: 2 * 3 + 1 networks. The embedded ranker decides."""
+    positions = {"op": ["conv", "pool"], "kernel": [3, 5], "width": [8, 16, 32]}
+    space = SearchSpace(positions, when={"kernel": {"op": ["conv"]}, "width": {"op": ["conv"]}})
+    seen = []
+    for trials in (4, 7):
+        with make_search(None, space=space, ranker="embedded", trials=8) as search:
+            while len(seen) < trials:
+                trial = search.ask()
+                seen.append(tuple(trial.config.values()))
+                search.tell(trial, float(trial.config["width"]))
+    assert len(set(seen)) == 7 == space.unique_size()
+    assert [one for one in seen if one[0] == "pool"] == [("pool", 3, 8)]
+    with (
+        make_search(None, space=space) as search,
+        pytest.raises(SpaceExhaustedError, match="all 12 codes of the space, or equal ones,"),
+    ):
+        search.ask()
+    with make_search(None, space=SearchSpace(positions)) as search, pytest.raises(HistoryError, match="another equal"):
+        search.ask()
