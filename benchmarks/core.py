@@ -169,6 +169,36 @@ def bench_fill(count: int, positions: int, options: int, repeats: int) -> None:
         print_row(row, count, f"{copy.seconds / row.seconds:6.1%} of the speed of a copy into a new array")
 
 
+def cell_rules(nodes: int, options: int, **how: int) -> tuple[_core.Space, _core.Canonical]:
+    """A cell with every edge; option 0 is none and option 1 skip."""
+    pairs = [(source, target) for target in range(1, nodes) for source in range(target)]
+    space = _core.Space([options] * len(pairs))
+    return space, _core.Canonical(space, cells=[([(at, *pair) for at, pair in enumerate(pairs)], 0, 1)], **how)
+
+
+def bench_canonical(count: int, nodes: int, repeats: int, options: int = 5) -> None:
+    """Canonical codes of a cell, beside NumPy with the table of all of them given for nothing."""
+    space, canonical = cell_rules(nodes, options)
+    rewriting = cell_rules(nodes, options, table_codes=0)[1]
+    codes = space.random(count, 1)
+    start = time.perf_counter()
+    canonical.apply(codes[:1])
+    made = time.perf_counter() - start
+    table = canonical.apply(space.enumerate(0, space.size))
+    np.testing.assert_array_equal(table[pack(codes, options)], canonical.apply(codes))
+    rows = measure(
+        {
+            "core: Canonical.apply, by table": lambda: canonical.apply(codes),
+            "core: Canonical.apply, by rewriting": lambda: rewriting.apply(codes),
+            "NumPy: packed int64, taken from a table": lambda: table[pack(codes, options)],
+        },
+        repeats,
+    )
+    print(f"\nCanonical codes: {count:,} codes, {space.length} edges, {options} options; table made in {made:.3f} s")
+    for row in rows:
+        print_row(row, count, f"{rows[-1].seconds / row.seconds:6.2f} x the speed of NumPy")
+
+
 def print_row(row: Row, count: int, comparison: str) -> None:
     print(f"  {row.name:50} {row.seconds * 1e3:9.1f} ms {count / row.seconds / 1e6:8.1f} M codes/s {comparison}")
 
@@ -189,6 +219,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(machine())
     bench_dedup(chosen.codes, chosen.positions, chosen.options, chosen.repeats)
     bench_fill(chosen.codes, chosen.positions, chosen.options, chosen.repeats)
+    for nodes in (4, 5):
+        bench_canonical(chosen.codes, nodes, chosen.repeats)
 
 
 if __name__ == "__main__":

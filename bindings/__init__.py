@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ncode_search.agent.equality import Cell
     from ncode_search.agent.errors import NcodeError
     from ncode_search.agent.history import History
     from ncode_search.agent.search import Search
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Cell": "ncode_search.agent.equality",
     "Context": "ncode_search.evaluators.base",
     "History": "ncode_search.agent.history",
     "NcodeError": "ncode_search.agent.errors",
@@ -26,7 +28,7 @@ _HOMES = {
     "Search": "ncode_search.agent.search",
     "SearchSpace": "ncode_search.agent.space",
 }
-__all__ = ["Context", "History", "NcodeError", "Pruned", "Result", "Search", "SearchSpace", "__version__"]
+__all__ = ["Cell", "Context", "History", "NcodeError", "Pruned", "Result", "Search", "SearchSpace", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
