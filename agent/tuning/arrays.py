@@ -33,7 +33,7 @@ BATCH = 16
 SHARD = BATCH * len(LENGTHS)
 """Tasks a shard."""
 ABOUT = "made.json"
-_TABLE_SHARE = 0.25
+_TABLE_SHARE = 0.35
 
 
 @dataclass(frozen=True)
