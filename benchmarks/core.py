@@ -169,11 +169,13 @@ def bench_fill(count: int, positions: int, options: int, repeats: int) -> None:
         print_row(row, count, f"{copy.seconds / row.seconds:6.1%} of the speed of a copy into a new array")
 
 
-def cell_rules(nodes: int, options: int, **how: int) -> tuple[_core.Space, _core.Canonical]:
+def cell_rules(nodes: int, options: int, table_codes: int = 10_000_000) -> tuple[_core.Space, _core.Canonical]:
     """A cell with every edge; option 0 is none and option 1 skip."""
     pairs = [(source, target) for target in range(1, nodes) for source in range(target)]
     space = _core.Space([options] * len(pairs))
-    return space, _core.Canonical(space, cells=[([(at, *pair) for at, pair in enumerate(pairs)], 0, 1)], **how)
+    return space, _core.Canonical(
+        space, cells=[([(at, *pair) for at, pair in enumerate(pairs)], 0, 1)], table_codes=table_codes
+    )
 
 
 def bench_canonical(count: int, nodes: int, repeats: int, options: int = 5) -> None:
