@@ -145,7 +145,7 @@ def _ending(outcome: Outcome, space: SearchSpace) -> str:
     if outcome.stopped:
         return f"Stopped with {outcome.completed} trials completed; the same command goes on."
     if outcome.exhausted:
-        return f"The space is exhausted: all {space.size:,} codes were tried, {outcome.completed} of them completed."
+        return f"The space is exhausted: {space.size_text}; all were tried, {outcome.completed} of them completed."
     return f"Done: {outcome.completed} trials completed."
 
 
@@ -196,7 +196,7 @@ def status_lines(history: History, owner: str | None) -> list[str]:
     lines = [
         f"history   {history.path}",
         f"search    {'running, ' + owner if owner else 'not running'}",
-        f"space     {len(space)} positions, {space.size:,} codes{', some of them equal' if space.has_twins else ''}",
+        f"space     {len(space)} positions, {space.size_text}",
         f"objective {objective.goal}" + (f", {json.dumps(objective.evaluator)}" if objective.evaluator else ""),
         "trials    " + ", ".join(f"{counts[state]} {state.value}" for state in TrialState)
         + (f"; {settings['trials']} to complete" if "trials" in settings else ""),

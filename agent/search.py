@@ -264,8 +264,7 @@ class Search:
         proposer = self._ready_proposer()
         draft = proposer.begin(session, session.observations())
         if draft is None:
-            equals = ", or equal ones," if self.space.has_twins else ""
-            raise SpaceExhaustedError(f"all {self.space.size:,} codes of the space{equals} have been proposed")
+            raise SpaceExhaustedError(f"the space is exhausted: {self.space.size_text}; all have been proposed")
         if draft.scores is not None:
             concurrent.futures.wait([draft.scores], timeout=proposer.deadline)
         proposer.finish(session, draft)

@@ -88,6 +88,11 @@ class SearchSpace:
         return self.core.size
 
     @property
+    def size_text(self) -> str:
+        """The size as people read it."""
+        return f"{self.size:,} codes{', some of them equal' if self.has_twins else ''}"
+
+    @property
     def conditional(self) -> tuple[bool, ...]:
         """Which positions have a condition: `active` tells for a code whether they matter."""
         return self._equality.conditional

@@ -127,7 +127,7 @@ def test_a_code_that_the_table_does_not_have_is_a_failed_trial(folder: Path) -> 
         file.write("\n".join(lines[:20]))
     done = ncode(folder, "run", "search.toml", "--trials", "27")
     assert done.returncode == 0
-    assert "space is exhausted: all 27 codes were tried, 19 of them completed" in done.stdout
+    assert "space is exhausted: 27 codes; all were tried, 19 of them completed" in done.stdout
     assert "UnknownCodeError" in ncode(folder, "trials", "table.db").stdout
 
 
