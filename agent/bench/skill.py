@@ -211,21 +211,23 @@ def _judge(ranker: Ranker, name: str, task: Task, seen: Rows, unseen: Rows, seed
     return spearman(np.concatenate(scores), table.values[unseen]), likelihood
 
 
-def spearman(one: Values, other: Values) -> float:
-    """Rank correlation, equals sharing the mean of their ranks; 0 where either is constant."""
-    from scipy.stats import rankdata
+def spearman(a: Values, b: Values) -> float:
+    """Rank correlation, ties sharing their mean rank; 0 where one of them is constant."""
+    ranks = np.array([_ranks(a), _ranks(b)])
+    ranks -= ranks.mean(axis=1, keepdims=True)
+    norms = np.sqrt((ranks**2).sum(axis=1))
+    return float(ranks[0] @ ranks[1] / norms.prod()) if norms.all() else 0.0
 
-    a, b = rankdata(one), rankdata(other)
-    if np.ptp(a) == 0 or np.ptp(b) == 0:
-        return 0.0
-    return float(np.corrcoef(a, b)[0, 1])
+
+def _ranks(values: Values) -> Values:
+    _, where, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[where])
 
 
 def _random_classes(task: Task, rng: np.random.Generator) -> Rows:
-    """Rows in random order, one of each class."""
-    rows = rng.permutation(len(task.table))
-    _, first = np.unique(task.table.canon[rows], return_index=True)
-    return rows[np.sort(first)]
+    """Rows of the canonical codes in random order."""
+    rows: Rows = rng.permutation(np.unique(task.table.canon))
+    return rows
 
 
 def _gather(measured: Sequence[_Figures], rankers: Sequence[str], lengths: Sequence[int]) -> list[Skill]:

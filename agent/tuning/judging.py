@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ncode_search.agent.bench.skill import spearman
 from ncode_search.agent.observations import Observations
 from ncode_search.agent.ranking.choices import Choices
 from ncode_search.agent.ranking.context import visible
@@ -75,16 +76,3 @@ def _skills(network: RankerNetwork, batch: Batch) -> NDArray[np.float64]:
     return np.array([
         np.mean([spearman(one, true) for one, true in zip(column, batch.targets, strict=True)]) for column in columns
     ])  # fmt: skip
-
-
-def spearman(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
-    """Rank correlation, ties sharing their mean rank; 0 where one of them is constant."""
-    ranks = np.array([_ranks(a), _ranks(b)])
-    ranks -= ranks.mean(axis=1, keepdims=True)
-    norms = np.sqrt((ranks**2).sum(axis=1))
-    return float(ranks[0] @ ranks[1] / norms.prod()) if norms.all() else 0.0
-
-
-def _ranks(values: NDArray[np.floating]) -> NDArray[np.float64]:
-    _, where, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[where])
