@@ -107,7 +107,7 @@ def finetune(
     """Fine-tune BASE, a Llama, on SAMPLES in the published format; write it to the folder OUT, or go on with that.
 
     BASE is a .gguf file, the folder of a checkpoint, a name on the Hugging Face hub, or smollm2. The defaults are the
-    published recipe. Started by "accelerate launch", it uses several GPUs.
+    published recipe. Started by "accelerate launch", it uses several GPUs; by "torchrun", several processes.
     """
     from ncode_search.agent.tuning.hf_model import require_libraries
 
@@ -119,7 +119,6 @@ def finetune(
     job = TuneJob(base, samples, out, TuneSettings(**settings), minutes, validate, validate_most)
     with StepLine() as line:
         tune(job, line, line.say)
-    print(f"{out}: trained; next: ncode ranker export {out} {out.name}.gguf")
 
 
 @train.command()

@@ -56,12 +56,14 @@ class Trainer:
 
     def __init__(self, base: Base, lines: list[str], settings: TuneSettings, where: str = "sample") -> None:
         """`lines`: samples in the published format, named `where` in errors."""
-        from accelerate import Accelerator
+        from accelerate import Accelerator, DistributedDataParallelKwargs
 
         self.settings, self._lines, self._where = settings, lines, where
         self.tokenizer = base.tokenizer
         self.encoder = Encoder(base.tokenizer, min(settings.context, base.model.config.max_position_embeddings))
-        self.accelerator: Accelerator = Accelerator(mixed_precision="no")
+        # Buffers never change; sending them with every call of the model would stop processes whose rows need more calls.
+        constant = DistributedDataParallelKwargs(broadcast_buffers=False)
+        self.accelerator: Accelerator = Accelerator(mixed_precision="no", kwargs_handlers=[constant])
         self.done = 0
         self._runs = _runs(from_line(line, f"{where}:{number}") for number, line in enumerate(lines, 1))
         self._prepare(base)
@@ -80,6 +82,17 @@ class Trainer:
         """Train to the end, a step at a time."""
         while self.done < self.steps:
             yield self._step(self.done)
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process, of several, is the one that writes and speaks."""
+        return bool(self.accelerator.is_main_process)
+
+    def any_of_all(self, here: bool) -> bool:
+        """Whether it is so in any process. All of them have to ask."""
+        import torch
+
+        return bool(self.accelerator.reduce(torch.tensor(float(here), device=self.accelerator.device), "sum") > 0)
 
     def trained(self) -> dict[str, torch.Tensor]:
         """The parameters that are trained, by name."""
