@@ -61,7 +61,7 @@ class Trainer:
         self.settings, self._lines, self._where = settings, lines, where
         self.tokenizer = base.tokenizer
         self.encoder = Encoder(base.tokenizer, min(settings.context, base.model.config.max_position_embeddings))
-        # Buffers never change; sending them with every call of the model would stop processes whose rows need more calls.
+        # Buffers never change; sent with every call of the model, they stop processes whose rows need more calls.
         constant = DistributedDataParallelKwargs(broadcast_buffers=False)
         self.accelerator: Accelerator = Accelerator(mixed_precision="no", kwargs_handlers=[constant])
         self.done = 0
