@@ -188,13 +188,14 @@ def export(checkpoint: str, out: Path, kind: str) -> None:
 def answers(model: str, samples: Path, most: int, threads: int | None) -> None:
     """Ask MODEL for the best candidate of each pool of SAMPLES, and say how often it is right.
 
-    MODEL is a .gguf file or smollm2, run by llama.cpp, or a checkpoint's folder, run by PyTorch. Without any idea it is
-    right in one pool of ten.
+    MODEL is a .gguf file or smollm2, run by llama.cpp, or a checkpoint's folder, run by PyTorch.
     """
-    from ncode_search.agent.tuning.answers import opened, read_samples, share_right
+    from ncode_search.agent.tuning.answers import chance, opened, read_samples, share_right
     from ncode_search.agent.tuning.progress import Progress
 
     found = read_samples(samples, most)
     with opened(model, threads) as answering, Progress(len(found), "pools") as progress:
         share = share_right(answering, found, progress)
+    error = 100 * (share * (1 - share) / len(found)) ** 0.5
     print(f"{model}: {share:.1%} of {len(found)} pools answered right")
+    print(f"standard error {error:.1f} points, chance {chance(found):.1%}")
