@@ -27,7 +27,10 @@ def ranker() -> None:
     "--format", "form", default="published", show_default=True, help="published, sharegpt, alpaca, trl or arrays."
 )
 @click.option("--history", type=int, default=200, show_default=True, help="Most past trials in a sample.")
+@click.option("--least-history", type=int, default=1, show_default=True, help="Fewest past trials in a sample.")
 @click.option("--pool", type=int, default=10, show_default=True, help="Candidates in a sample.")
+@click.option("--pools", type=int, default=1, show_default=True, help="Samples that share a history.")
+@click.option("--most-rows", type=int, help="Rows of the table in a subspace, at most; small ones are easier to learn.")
 @click.option("--describe", default="", metavar="TEXT", help="Begin each prompt with TEXT and the metric's name.")
 @click.option("--jobs", type=int, help="Processes; by default one a core. The file is the same.")
 def data(
@@ -36,15 +39,14 @@ def data(
     samples: int,
     seed: int,
     form: str,
-    history: int,
-    pool: int,
-    describe: str,
     jobs: int | None,
+    **sample: Any,
 ) -> None:
     """Write training samples for a language model to OUT.jsonl or OUT.jsonl.gz, or go on with that file.
 
     With --format arrays: tasks for the embedded ranker, to the folder OUT. They come from synthetic landscapes and, a
-    quarter of them, from the tables, if there are any; --history, --pool and --describe do not matter.
+    quarter of them, from the tables, if there are any; the options for histories, pools, subspaces and descriptions do
+    not matter.
 
     Samples are searches in random subspaces of tables: CSV files with a column "code" and a column a metric. Give
     --table once a file; name the columns behind a colon, and put a minus before a column where lower is better.
@@ -62,7 +64,7 @@ def data(
         return
     from ncode_search.agent.tuning.data import DataSettings, write_samples
 
-    settings = DataSettings(sources, samples, seed, form, SampleSettings(history, pool, describe))
+    settings = DataSettings(sources, samples, seed, form, SampleSettings(**sample))
     with Progress(samples, "samples") as progress:
         write_samples(out, settings, jobs=jobs or usable_cores(), report=progress)
     print(f"{out}: {samples:,} samples")
@@ -105,7 +107,7 @@ def finetune(
     """Fine-tune BASE, a Llama, on SAMPLES in the published format; write it to the folder OUT, or go on with that.
 
     BASE is a .gguf file, the folder of a checkpoint, a name on the Hugging Face hub, or smollm2. The defaults are the
-    published recipe. Started by "accelerate launch", it uses several GPUs.
+    published recipe. Started by "accelerate launch", it uses several GPUs; by "torchrun", several processes.
     """
     from ncode_search.agent.tuning.hf_model import require_libraries
 
@@ -117,7 +119,6 @@ def finetune(
     job = TuneJob(base, samples, out, TuneSettings(**settings), minutes, validate, validate_most)
     with StepLine() as line:
         tune(job, line, line.say)
-    print(f"{out}: trained; next: ncode ranker export {out} {out.name}.gguf")
 
 
 @train.command()
@@ -206,13 +207,14 @@ def export(checkpoint: str, out: Path, kind: str) -> None:
 def answers(model: str, samples: Path, most: int, threads: int | None) -> None:
     """Ask MODEL for the best candidate of each pool of SAMPLES, and say how often it is right.
 
-    MODEL is a .gguf file or smollm2, run by llama.cpp, or a checkpoint's folder, run by PyTorch. Without any idea it is
-    right in one pool of ten.
+    MODEL is a .gguf file or smollm2, run by llama.cpp, or a checkpoint's folder, run by PyTorch.
     """
-    from ncode_search.agent.tuning.answers import opened, read_samples, share_right
+    from ncode_search.agent.tuning.answers import chance, opened, read_samples, share_right
     from ncode_search.agent.tuning.progress import Progress
 
     found = read_samples(samples, most)
     with opened(model, threads) as answering, Progress(len(found), "pools") as progress:
         share = share_right(answering, found, progress)
+    error = 100 * (share * (1 - share) / len(found)) ** 0.5
     print(f"{model}: {share:.1%} of {len(found)} pools answered right")
+    print(f"standard error {error:.1f} points, chance {chance(found):.1%}")

@@ -115,6 +115,11 @@ def share_right(
     return float(np.mean(right))
 
 
+def chance(samples: Sequence[Sample]) -> float:
+    """The share of `samples`, at least one, that a model without any idea answers right."""
+    return float(np.mean([1 / sample.candidates.count(";") for sample in samples]))
+
+
 def read_samples(path: Path, most: int | None = None) -> list[Sample]:
     """The samples of a file in the published format, or the first `most` of them. Raises `InputError`."""
     lines = read_lines(path)[:most]

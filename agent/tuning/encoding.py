@@ -5,12 +5,16 @@ answer starts, then the candidate, cut apart from the prompt. Behind the candida
 
 Several samples share a row. Each counts its positions from 0, and sees only itself: where positions start again,
 transformers masks attention in blocks. Only the answers are learned, so only their logits are computed.
+
+Samples with the same history are cheaper still: what they begin with is read once, into the key-value cache, and what
+follows it side by side. Gradients flow back through the cache, so this too changes nothing but rounding.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from ncode_search.agent.errors import InputError
@@ -44,6 +48,34 @@ class PackedRow:
     """Where the tokens stand that the ones to learn follow, k of them."""
     targets: list[int]
     """The tokens to learn."""
+
+    @property
+    def size(self) -> int:
+        """Tokens that are read."""
+        return len(self.tokens)
+
+
+@dataclass(frozen=True)
+class ForkedRow:
+    """Some samples that begin alike, with k tokens to learn in all."""
+
+    stem: list[int]
+    """The tokens that they begin with."""
+    branches: list[Encoded]
+    """What follows them in each sample."""
+
+    @property
+    def targets(self) -> list[int]:
+        """The tokens to learn."""
+        return [token for branch in self.branches for token in branch.tokens[branch.answer :]]
+
+    @property
+    def size(self) -> int:
+        """Tokens that are read."""
+        return len(self.stem) + sum(len(branch.tokens) for branch in self.branches)
+
+
+Row = PackedRow | ForkedRow
 
 
 class Encoder:
@@ -115,14 +147,62 @@ def pack(samples: Sequence[Encoded], room: int) -> list[PackedRow]:
     return rows
 
 
-def summed_loss(model: PreTrainedModel, row: PackedRow, device: torch.device) -> torch.Tensor:
+def rows_of(groups: Sequence[Sequence[Encoded]], room: int, *, forking: bool) -> list[Row]:
+    """Rows of about `room` tokens; the samples of a group have a history in common."""
+    several = [group for group in groups if forking and len(group) > 1]
+    lone = [sample for group in groups if not forking or len(group) == 1 for sample in group]
+    return [*(row for group in several for row in fork(group, room)), *pack(lone, room)]
+
+
+def fork(samples: Sequence[Encoded], room: int) -> list[Row]:
+    """Rows of about `room` tokens at most of samples that begin alike."""
+    columns = zip(*(sample.tokens[: sample.answer - 1] for sample in samples), strict=False)
+    stem = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
+    longest = max(len(sample.tokens) for sample in samples) - stem
+    each = max((room - stem) // longest, 1)
+    parts = [samples[at : at + each] for at in range(0, len(samples), each)]
+    return [row for part in parts for row in ([_forked(part, stem)] if len(part) > 1 and stem else pack(part, room))]
+
+
+def summed_loss(model: PreTrainedModel, row: Row, device: torch.device) -> torch.Tensor:
     """Cross-entropy in nats, summed over the tokens to learn."""
     import torch
 
+    logits, targets = _forked_logits(model, row, device) if isinstance(row, ForkedRow) else _logits(model, row, device)
+    wanted = torch.tensor(targets, device=device)
+    return torch.nn.functional.cross_entropy(logits.float(), wanted, reduction="sum")
+
+
+def _forked(samples: Sequence[Encoded], stem: int) -> ForkedRow:
+    branches = [Encoded(sample.tokens[stem:], sample.answer - stem) for sample in samples]
+    return ForkedRow(samples[0].tokens[:stem], branches)
+
+
+def _logits(model: PreTrainedModel, row: PackedRow, device: torch.device) -> tuple[torch.Tensor, list[int]]:
+    """Logits before each of the tokens to learn, shape ``(k, vocabulary)``, and these tokens."""
+    import torch
+
     tokens, positions = (torch.tensor([numbers], device=device) for numbers in (row.tokens, row.positions))
-    before, targets = (torch.tensor(numbers, device=device) for numbers in (row.before, row.targets))
+    before = torch.tensor(row.before, device=device)
     logits = model(input_ids=tokens, position_ids=positions, use_cache=False, logits_to_keep=before).logits[0]
-    return torch.nn.functional.cross_entropy(logits.float(), targets, reduction="sum")
+    return logits, row.targets
+
+
+def _forked_logits(model: PreTrainedModel, row: ForkedRow, device: torch.device) -> tuple[torch.Tensor, list[int]]:
+    """The same of a forked row. Branches are filled up behind their end, where nothing that counts sees it."""
+    import torch
+
+    longest = max(len(branch.tokens) for branch in row.branches)
+    filled = [branch.tokens + [0] * (longest - len(branch.tokens)) for branch in row.branches]
+    before = [range(branch.answer - 1, len(branch.tokens) - 1) for branch in row.branches]
+    first = min(part.start for part in before)
+    cache = model(input_ids=torch.tensor([row.stem], device=device), use_cache=True, logits_to_keep=1).past_key_values
+    cache.batch_repeat_interleave(len(filled))
+    kept = torch.arange(first, longest - 1, device=device)
+    behind = torch.tensor(filled, device=device)
+    logits = model(input_ids=behind, past_key_values=cache, use_cache=True, logits_to_keep=kept).logits
+    where = [(at, place - first) for at, part in enumerate(before) for place in part]
+    return logits[tuple(torch.tensor(where, device=device).T)], row.targets
 
 
 def _template(tokenizer: PreTrainedTokenizerBase) -> ChatTemplate | None:

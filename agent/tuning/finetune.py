@@ -14,16 +14,18 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from itertools import accumulate, groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ncode_search.agent.tuning.encoding import Encoder, PackedRow, pack, summed_loss
+from ncode_search.agent.tuning.encoding import Encoded, Encoder, Row, rows_of, summed_loss
 from ncode_search.agent.tuning.formats import from_line
 from ncode_search.agent.tuning.hf_model import Base
+from ncode_search.agent.tuning.published import Sample
 from ncode_search.agent.tuning.tune_settings import TuneSettings
 
 if TYPE_CHECKING:
@@ -54,13 +56,16 @@ class Trainer:
 
     def __init__(self, base: Base, lines: list[str], settings: TuneSettings, where: str = "sample") -> None:
         """`lines`: samples in the published format, named `where` in errors."""
-        from accelerate import Accelerator
+        from accelerate import Accelerator, DistributedDataParallelKwargs
 
         self.settings, self._lines, self._where = settings, lines, where
         self.tokenizer = base.tokenizer
         self.encoder = Encoder(base.tokenizer, min(settings.context, base.model.config.max_position_embeddings))
-        self.accelerator: Accelerator = Accelerator(mixed_precision="no")
+        # Buffers never change; sent with every call of the model, they stop processes whose rows need more calls.
+        constant = DistributedDataParallelKwargs(broadcast_buffers=False)
+        self.accelerator: Accelerator = Accelerator(mixed_precision="no", kwargs_handlers=[constant])
         self.done = 0
+        self._runs = _runs(from_line(line, f"{where}:{number}") for number, line in enumerate(lines, 1))
         self._prepare(base)
 
     @property
@@ -77,6 +82,17 @@ class Trainer:
         """Train to the end, a step at a time."""
         while self.done < self.steps:
             yield self._step(self.done)
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process, of several, is the one that writes and speaks."""
+        return bool(self.accelerator.is_main_process)
+
+    def any_of_all(self, here: bool) -> bool:
+        """Whether it is so in any process. All of them have to ask."""
+        import torch
+
+        return bool(self.accelerator.reduce(torch.tensor(float(here), device=self.accelerator.device), "sum") > 0)
 
     def trained(self) -> dict[str, torch.Tensor]:
         """The parameters that are trained, by name."""
@@ -130,10 +146,10 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.done = number + 1
-        tokens = sum(len(row.tokens) for row in rows)
+        tokens = sum(row.size for row in rows)
         return Step(self.done, self.steps, loss / targets, rate, tokens, time.monotonic() - start)
 
-    def _accumulate(self, rows: list[PackedRow], targets: int) -> float:
+    def _accumulate(self, rows: list[Row], targets: int) -> float:
         """Add up the gradients of this process's share of `rows`; the loss of all of them, summed."""
         import torch
 
@@ -148,21 +164,28 @@ class Trainer:
             total += loss.detach()
         return float(self.accelerator.reduce(total, "sum"))
 
-    def _share(self, rows: list[PackedRow]) -> list[tuple[PackedRow, float]]:
+    def _share(self, rows: list[Row]) -> list[tuple[Row, float]]:
         """This process's rows with weight 1; where others have a row more, one of weight 0 keeps in step with them."""
         own, count = rows[self.accelerator.process_index :: self.accelerator.num_processes], len(rows)
         each = -(-count // self.accelerator.num_processes)
         return [(row, 1.0) for row in own] + [(rows[-1], 0.0)] * (each - len(own))
 
-    def _rows(self, step: int) -> list[PackedRow]:
-        """The samples of a step, packed."""
-        epoch, at = divmod(step, self._steps_an_epoch)
-        order = np.random.default_rng([self.settings.seed, epoch]).permutation(len(self._lines))
-        chosen = order[at * self.settings.batch : (at + 1) * self.settings.batch]
-        return pack([self._encoded(int(index)) for index in chosen], self.settings.pack)
+    def _rows(self, step: int) -> list[Row]:
+        """The samples of a step: those with a history in common forked behind it, the others packed."""
+        alike: dict[str, list[Encoded]] = {}
+        for index in self._chosen(step):
+            sample = from_line(self._lines[index], f"{self._where}:{index + 1}")
+            alike.setdefault(sample.history, []).append(self.encoder(sample))
+        # Transformers keeps no cache where activations are computed again.
+        forking = self.settings.pack > 0 and not self.settings.checkpointing
+        return rows_of([*alike.values()], self.settings.pack, forking=forking)
 
-    def _encoded(self, index: int) -> Any:
-        return self.encoder(from_line(self._lines[index], f"{self._where}:{index + 1}"))
+    def _chosen(self, step: int) -> list[int]:
+        """Numbers of the samples of a step. Those with a history in common stay together."""
+        epoch, at = divmod(step, self._steps_an_epoch)
+        runs = np.random.default_rng([self.settings.seed, epoch]).permutation(len(self._runs))
+        order = [index for run in runs for index in self._runs[run]]
+        return order[at * self.settings.batch : (at + 1) * self.settings.batch]
 
     def _precision(self) -> AbstractContextManager[Any]:
         import torch
@@ -172,6 +195,12 @@ class Trainer:
     def _together(self, last: bool) -> AbstractContextManager[Any]:
         """Processes exchange their gradients once a step."""
         return nullcontext() if last else self.accelerator.no_sync(self.model)
+
+
+def _runs(samples: Iterable[Sample]) -> list[range]:
+    """The numbers of successive samples that have a history in common."""
+    lengths = [sum(1 for _ in run) for _, run in groupby(samples, key=lambda sample: sample.history)]
+    return [range(end - length, end) for end, length in zip(accumulate(lengths), lengths, strict=True)]
 
 
 def with_adapters(model: Any, settings: TuneSettings) -> Any:

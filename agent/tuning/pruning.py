@@ -10,6 +10,7 @@ Tables need not be complete: a subspace has the rows of the table that lie in it
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,6 +28,8 @@ LEAST_ROWS = 64
 
 _TRIES = 16
 """Draws of a subspace before the whole space is taken instead."""
+_MORE_TRIES = 4096
+"""Draws where the whole space is too large to be taken."""
 _MOST_INDEXED = 1 << 22
 """Codes of a space that is looked up in an array with an entry a code; larger ones are looked up by hash."""
 
@@ -85,19 +88,26 @@ class PrunedTable:
 
 
 def sample_subspace(
-    table: ScoreTable, rng: np.random.Generator, *, share: float | None = None, least_rows: int = LEAST_ROWS
+    table: ScoreTable,
+    rng: np.random.Generator,
+    *,
+    share: float | None = None,
+    least_rows: int = LEAST_ROWS,
+    most_rows: int | None = None,
 ) -> PrunedTable:
-    """A random subspace of `table` with at least `least_rows` rows, or as many as the table has.
+    """A random subspace of `table` with at least `least_rows` rows, or all of a smaller table, and at most `most_rows`.
 
     `share` is the probability that a position is pruned; by default it is drawn too, so that some subspaces are nearly
-    the whole space and some are small.
+    the whole space and some are small. Raises `InputError` where no subspace of `most_rows` is found.
     """
-    sizes = table.space.core.sizes
-    for kept in _draws(sizes, rng, share):
+    sizes, least, most = table.space.core.sizes, min(least_rows, len(table)), most_rows or len(table)
+    for kept in _draws(sizes, rng, share, _TRIES if most >= len(table) else _MORE_TRIES):
+        if math.prod(map(len, kept)) < least:
+            continue  # the rows of a large table need not be looked through
         rows = np.flatnonzero(_core.Subspace(sizes, kept).contains(table.codes))
-        if len(rows) >= min(least_rows, len(table)) and max(map(len, kept)) > 1:
+        if least <= len(rows) <= most and max(map(len, kept)) > 1:
             return _pruned(table, kept, rows)
-    raise AssertionError("the last draw is the whole space")
+    raise InputError(f"no subspace of {least} to {most} rows was found: allow more rows")
 
 
 def pruned(table: ScoreTable, kept: Kept) -> PrunedTable:
@@ -134,9 +144,9 @@ def _means(digits: NDArray[np.uint8], values: NDArray[np.float64], size: int) ->
     return np.where(counts > 0, sums / np.maximum(counts, 1), -np.inf)
 
 
-def _draws(sizes: list[int], rng: np.random.Generator, share: float | None) -> Iterator[Kept]:
+def _draws(sizes: list[int], rng: np.random.Generator, share: float | None, tries: int) -> Iterator[Kept]:
     """Random subspaces, then the whole space, renumbered at random all of them."""
-    for _ in range(_TRIES):
+    for _ in range(tries):
         yield _draw(sizes, rng, rng.random() if share is None else share)
     yield _draw(sizes, rng, 0.0)
 

@@ -56,19 +56,37 @@ class SampleSettings:
     """What samples look like."""
 
     history: int = MOST_TRIALS
-    """The most past trials of a sample; how many it has is drawn from 1 to this."""
+    """The most past trials of a sample; how many it has is drawn from `least_history` to this."""
     pool: int = POOL
     """Candidates of a sample."""
     describe: str = ""
     """Text of the description; empty for none."""
+    least_history: int = 1
+    """The fewest past trials of a sample."""
+    most_rows: int | None = None
+    """The largest subspace, in rows of the table. The smaller, the more a history says about a candidate."""
+    pools: int = 1
+    """Samples in succession that have the same history, each with a pool of its own."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.history <= MOST_TRIALS:
             raise InputError(f"--history {self.history}: the published format has 1 to {MOST_TRIALS} past trials")
+        if not 1 <= self.least_history <= self.history:
+            raise InputError(f"--least-history {self.least_history}: give 1 to {self.history}, the most past trials")
         if not 2 <= self.pool <= 1000:
             raise InputError(f"--pool {self.pool}: a pool has 2 to 1000 candidates")
+        if self.most_rows is not None and self.most_rows < 2 * self.pool:
+            raise InputError(f"--most-rows {self.most_rows}: give {2 * self.pool} or more, twice the pool")
+        if self.pools < 1:
+            raise InputError(f"--pools {self.pools}: give 1 or more")
         if "\n" in self.describe:
             raise InputError("--describe: the description is one line")
+
+    @property
+    def least_rows(self) -> int:
+        """The smallest subspace, in rows of the table, unless the table itself is smaller."""
+        wanted = LEAST_ROWS if self.most_rows is None else min(LEAST_ROWS, self.most_rows // 2)
+        return max(wanted, 2 * self.pool)
 
 
 @dataclass(frozen=True)
@@ -108,19 +126,24 @@ class SampleMaker:
 
     def __call__(self, index: int) -> Sample:
         """Sample number `index`."""
-        rng = np.random.default_rng([self._seed, index])
+        own = self._settings
+        history, at = divmod(index, own.pools)
+        rng = np.random.default_rng([self._seed, history])
         table, description = self._tables[rng.integers(len(self._tables))]
-        subspace = sample_subspace(table, rng, least_rows=max(LEAST_ROWS, 2 * self._settings.pool))
-        pool = min(self._settings.pool, len(subspace) - 1)
-        trials = min(int(rng.integers(1, self._settings.history + 1)), len(subspace) - pool)
-        return _written(subspace, *draw_task(subspace, trials, pool, rng), description)
+        subspace = sample_subspace(table, rng, least_rows=own.least_rows, most_rows=own.most_rows)
+        pool = min(own.pool, len(subspace) - 1)
+        trials = min(int(rng.integers(own.least_history, own.history + 1)), len(subspace) - pool)
+        return _written(subspace, *draw_task(subspace, trials, pool, rng, at), description)
 
     def _description(self, metric: str) -> str:
         return f"{self._settings.describe} Metric: {metric}." if self._settings.describe else ""
 
 
-def draw_task(table: PrunedTable, trials: int, pool: int, rng: np.random.Generator) -> tuple[Rows, Rows]:
-    """Rows of a history of `trials` trials, oldest first, and of a pool of `pool` candidates for the next one."""
+def draw_task(table: PrunedTable, trials: int, pool: int, rng: np.random.Generator, skip: int = 0) -> tuple[Rows, Rows]:
+    """Rows of a history of `trials` trials, oldest first, and of a pool of `pool` candidates for the next one.
+
+    `skip`: draws of the pool that are passed over; the history is the same for any number of them.
+    """
     search = _Search(table, rng)
     # Squared: most histories of real searches are mostly improving trials.
     search.add(search.random(max(1, int(trials * rng.random() ** 2))))
@@ -128,6 +151,8 @@ def draw_task(table: PrunedTable, trials: int, pool: int, rng: np.random.Generat
     generation = -(-trials // _GENERATIONS)
     while missing := trials - len(search.rows):
         search.add(search.picked(min(generation, missing), blindness))
+    for _ in range(skip):
+        search.pool(pool)
     return search.rows, rng.permutation(search.pool(pool))
 
 

@@ -11,7 +11,7 @@ import json
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,14 +69,15 @@ def tune(job: TuneJob, report: Callable[[Step], None], say: Say) -> None:
     trainer = Trainer(load_base(job.base), lines, job.settings, str(job.data))
     answers: dict[str, float] = {}
     if not _resume(trainer, job.out, identity, answers) and held_out:
-        answers["before"] = _answers(trainer, held_out)
-        say(f"before: {answers['before']:.1%} of {len(held_out)} pools answered right")
-    with board(job.out, trainer.done) as write:
+        answers["before"] = _answers(trainer, held_out, say, "before")
+    # Other processes say nothing.
+    with board(job.out, trainer.done) if trainer.is_main else nullcontext(lambda step, figures: None) as write:
         _train(trainer, job, identity, answers, (report, lambda step: write(step.number, _figures(step))))
     if held_out:
-        answers["after"] = _answers(trainer, held_out)
-        say(f"after: {answers['after']:.1%} of {len(held_out)} pools answered right")
-    _finish(trainer, job, identity, answers)
+        answers["after"] = _answers(trainer, held_out, say, "after")
+    if trainer.is_main:
+        _finish(trainer, job, identity, answers)
+        say(f"{job.out}: trained; next: ncode ranker export {job.out} {job.out.name}.gguf")
 
 
 def _train(
@@ -89,20 +90,21 @@ def _train(
     saved = time.monotonic()
     with _asked_to_stop() as asked:
         for step in trainer.run():
-            for told in listeners if trainer.accelerator.is_main_process else ():
+            for told in listeners if trainer.is_main else ():
                 told(step)
-            stop = bool(asked) and step.number < step.steps
+            stop = trainer.any_of_all(bool(asked)) and step.number < step.steps
             if stop or time.monotonic() - saved >= 60 * job.minutes:
                 _save(trainer, job.out, identity, answers)
                 saved = time.monotonic()
             if stop:
+                trainer.accelerator.wait_for_everyone()  # the first to fail may take the others with it
                 raise SearchFailedError(f"stopped after step {step.number} of {step.steps}; the same command goes on")
 
 
 def _save(trainer: Trainer, out: Path, identity: dict[str, Any], answers: dict[str, float]) -> None:
     import torch
 
-    if trainer.accelerator.is_main_process:
+    if trainer.is_main:
         with replacing(out / CHECKPOINT) as new:
             torch.save({"identity": identity, "answers": answers, **trainer.state()}, new)
 
@@ -143,8 +145,6 @@ def _finished(out: Path, identity: dict[str, Any]) -> bool:
 
 def _finish(trainer: Trainer, job: TuneJob, identity: dict[str, Any], answers: dict[str, float]) -> None:
     """Write the model, then the notes that say it is whole, then drop the checkpoint."""
-    if not trainer.accelerator.is_main_process:
-        return
     trainer.plain_model.save_pretrained(job.out)
     trainer.tokenizer.save_pretrained(job.out)
     notes = {"protocol": "published", "program": __version__, "base": job.base, "identity": identity}
@@ -155,12 +155,15 @@ def _finish(trainer: Trainer, job: TuneJob, identity: dict[str, Any], answers: d
     (job.out / CHECKPOINT).unlink(missing_ok=True)
 
 
-def _answers(trainer: Trainer, samples: list[Any]) -> float:
+def _answers(trainer: Trainer, samples: list[Any], say: Say, when: str) -> float:
     trainer.plain_model.eval()
     try:
-        return share_right(TorchAnswers(trainer.plain_model, trainer.encoder), samples)
+        share = share_right(TorchAnswers(trainer.plain_model, trainer.encoder), samples)
     finally:
         trainer.plain_model.train()
+    if trainer.is_main:
+        say(f"{when}: {share:.1%} of {len(samples)} pools answered right")
+    return share
 
 
 def _make_folder(out: Path) -> None:

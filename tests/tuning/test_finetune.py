@@ -10,7 +10,7 @@ import torch
 
 from ncode_search.agent.errors import InputError, SearchFailedError
 from ncode_search.agent.tuning import tune_run
-from ncode_search.agent.tuning.encoding import Encoder, pack, summed_loss
+from ncode_search.agent.tuning.encoding import Encoded, Encoder, fork, pack, summed_loss
 from ncode_search.agent.tuning.finetune import Trainer
 from ncode_search.agent.tuning.formats import to_line
 from ncode_search.agent.tuning.hf_model import load_base
@@ -89,6 +89,37 @@ def test_packing_is_exact(base, samples, attention):
     assert losses[0][0] == pytest.approx(losses[1][0], rel=1e-5)
     assert losses[0][0] == pytest.approx(plain, rel=1e-5)
     assert torch.allclose(losses[0][1], losses[1][1], rtol=1e-4, atol=1e-7)
+
+
+@pytest.fixture(scope="module")
+def forked(table):
+    """Three histories of four pools each."""
+    make = SampleMaker(Source.parse(f"{table}:acc"), SampleSettings(history=8, pool=4, pools=4), seed=0)
+    return [make(at) for at in range(12)]
+
+
+def test_reading_a_history_once_for_its_pools_is_exact(base, forked):
+    model, encoder = copy.deepcopy(base.model).double(), Encoder(base.tokenizer, 2048)
+    alike = [encoder(sample) for sample in forked[:4]]
+    alike[1] = Encoded(alike[1].tokens[:-2], alike[1].answer)  # answers need not be as long as each other
+    rows = fork(alike, 4096)
+    assert [len(row.branches) for row in rows] == [4]
+    assert rows[0].size < 0.8 * sum(len(sample.tokens) for sample in alike)
+    losses = []
+    for parts in (rows, pack(alike, 0), fork(alike, rows[0].size - 1)):
+        model.zero_grad()
+        loss = sum(summed_loss(model, row, CPU) for row in parts)
+        loss.backward()
+        losses.append((loss.item(), model.model.layers[0].self_attn.k_proj.weight.grad.clone()))
+        assert losses[-1][0] == pytest.approx(losses[0][0], rel=1e-5)
+        assert torch.allclose(losses[-1][1], losses[0][1], rtol=1e-4, atol=1e-7)
+
+
+def test_samples_with_a_history_in_common_stay_together(base, samples, forked):
+    own = trainer(base, forked, batch=4)
+    assert [[len(row.branches) for row in own._rows(step)] for step in range(3)] == [[4], [4], [4]]
+    whole = trainer(base, forked, batch=4, checkpointing=True)
+    assert [step.loss for step in own.run()] == pytest.approx([step.loss for step in whole.run()], rel=1e-4)
 
 
 def test_the_loss_falls(base, samples):
@@ -218,6 +249,7 @@ def test_from_samples_to_a_gguf_that_learned(tiny_llama, samples, tmp_path):
     assert "before: " in said
     run("export", out, model, "--quantize", "Q8_0")
     in_torch, in_llama = (run("answers", which, path, "--threads", 1) for which in (out, model))
+    assert "points, chance 25.0%" in in_llama  # one of a pool of four
     share = float(in_llama.split(": ")[1].split("%")[0])
     assert share > 80  # these samples were learned by heart
     assert abs(share - float(in_torch.split(": ")[1].split("%")[0])) < 10

@@ -86,6 +86,26 @@ def test_the_description_stands_before_the_prompt(table):
     assert told.prompt == f"Digits. Metric: acc.\n{plain.prompt}"
 
 
+def test_samples_can_share_a_history(table):
+    source = Source.parse(f"{table}:acc")
+    alone = SampleMaker(source, SampleSettings(history=20), seed=4)
+    several = SampleMaker(source, SampleSettings(history=20, pools=3), seed=4)
+    for at in range(10):
+        group = [several(3 * at + number) for number in range(3)]
+        assert group[0] == alone(at)
+        assert len({sample.history for sample in group}) == 1
+        assert len({sample.candidates for sample in group}) == 3
+
+
+def test_histories_and_subspaces_can_be_bounded(table):
+    settings = SampleSettings(history=12, least_history=10, pool=4, most_rows=40)
+    make = SampleMaker(Source.parse(f"{table}:acc"), settings, seed=0)
+    assert {make(at).history.count("|") for at in range(40)} == {10, 11, 12}
+    sizes = [len(subspace(table, seed, least_rows=settings.least_rows, most_rows=40)) for seed in range(40)]
+    assert min(sizes) >= settings.least_rows == 20
+    assert max(sizes) <= 40
+
+
 @pytest.mark.parametrize("text", ["table.csv", "table.csv:", ":acc", "table.csv:acc,", "table.csv:-"])
 def test_a_table_without_a_column_is_one_clear_error(text):
     with pytest.raises(InputError, match="give FILE.csv:COLUMN"):
@@ -100,7 +120,16 @@ def test_columns_and_directions_are_read():
     ]
 
 
-@pytest.mark.parametrize(("settings", "match"), [({"history": 201}, "1 to 200"), ({"pool": 1}, "2 to 1000")])
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        ({"history": 201}, "1 to 200"),
+        ({"history": 9, "least_history": 10}, "--least-history 10: give 1 to 9"),
+        ({"pool": 1}, "2 to 1000"),
+        ({"most_rows": 19}, "give 20 or more"),
+        ({"pools": 0}, "--pools 0"),
+    ],
+)
 def test_settings_are_checked(settings, match):
     with pytest.raises(InputError, match=match):
         SampleSettings(**settings)
