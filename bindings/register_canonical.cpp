@@ -1,24 +1,12 @@
 #include <memory>
-#include <string>
 
 #include "canonical.hpp"
+#include "items.hpp"
 #include "register.hpp"
 #include "space_calls.hpp"
 
 namespace ncode::bindings {
 namespace {
-
-// The items of an iterable that must have `count` of them.
-py::tuple items_of(const py::handle& object, std::size_t count, const char* name) {
-    const py::tuple items(py::reinterpret_borrow<py::object>(object));
-    if (items.size() != count) {
-        throw py::value_error(std::string(name) + " must have " + std::to_string(count) + " items, not " +
-                              std::to_string(items.size()));
-    }
-    return items;
-}
-
-long long to_number(const py::object& object, const char* name) { return to_numbers(py::make_tuple(object), name)[0]; }
 
 std::vector<ConditionRule> to_conditions(const py::object& objects) {
     std::vector<ConditionRule> rules;

@@ -52,4 +52,7 @@ std::string position_text(std::size_t position);
 // Throws std::invalid_argument unless it is a position of the space.
 std::size_t checked_position(const Space& space, long long position);
 
+// Bit d: digit d. Throws std::invalid_argument unless all are options of the position.
+std::uint64_t checked_options(const Space& space, std::size_t position, const std::vector<long long>& options);
+
 }  // namespace ncode

@@ -1,0 +1,237 @@
+#include "feasible.hpp"
+
+#include <algorithm>
+#include <array>
+#include <stdexcept>
+
+#include "conditions.hpp"
+
+namespace ncode {
+namespace {
+
+using Masks = std::vector<std::uint64_t>;  // by position: the options that match
+
+Masks checked_masks(const Space& space, const ForbiddenRule& rule) {
+    if (rule.parts.empty()) {
+        throw std::invalid_argument("a forbidden combination needs a position");
+    }
+    Masks masks(space.length(), ~std::uint64_t{0});
+    for (const auto& part : rule.parts) {
+        const std::size_t position = checked_position(space, part.position);
+        if (masks[position] != ~std::uint64_t{0}) {
+            throw std::invalid_argument(position_text(position) + " is twice in a forbidden combination");
+        }
+        masks[position] = checked_options(space, position, part.options);
+    }
+    return masks;
+}
+
+struct Constraint {
+    std::size_t number;
+    const Cost* cost;  // or nullptr
+    Diagram codes;
+    long double estimate;
+};
+
+// The constraint's diagram, with its number in the error if it is too large.
+template <class Make>
+Diagram make_named(std::size_t number, Make make) {
+    try {
+        return make();
+    } catch (const std::length_error& error) {
+        throw std::length_error("constraint " + std::to_string(number) + " needs " + error.what());
+    }
+}
+
+}  // namespace
+
+// Two nodes a layer, from the last back: one for codes that match so far, one for those that no longer can.
+Diagram without(const Space& space, const ForbiddenRule& rule) {
+    const Masks masks = checked_masks(space, rule);
+    std::vector<std::vector<Node>> layers(space.length());
+    Node matching = dead;
+    Node other = 0;
+    for (std::size_t p = space.length(); p-- > 0;) {
+        LayerBuilder builder(space.sizes()[p]);
+        std::array<Node, max_options> children;
+        for (std::size_t d = 0; d < space.sizes()[p]; ++d) {
+            children[d] = (masks[p] >> d & 1) != 0 ? matching : other;
+        }
+        matching = builder.add(children.data());  // first, so that it is the root
+        children.fill(other);
+        other = builder.add(children.data());
+        layers[p] = builder.take();
+    }
+    return Diagram(space, matching == dead ? std::vector<std::vector<Node>>(space.length()) : std::move(layers));
+}
+
+Feasible::Feasible(std::shared_ptr<const Space> space, const std::vector<CostRule>& costs,
+                   const std::vector<ForbiddenRule>& forbidden, std::size_t max_states)
+    : space_(std::move(space)), diagram_(*space_) {
+    for (const CostRule& rule : costs) {
+        costs_.emplace_back(*space_, rule);
+    }
+    intersect_all(forbidden, max_states);
+    count();
+}
+
+void Feasible::intersect_all(const std::vector<ForbiddenRule>& forbidden, std::size_t max_states) {
+    const StateBudget budget(max_states);
+    std::vector<Constraint> constraints;
+    const auto add = [&](std::size_t number, const Cost* cost, auto make) {
+        const Diagram& codes = constraints.emplace_back(number, cost, make_named(number, make), 0).codes;
+        constraints.back().estimate = codes.estimate();
+    };
+    for (std::size_t i = 0; i < costs_.size(); ++i) {
+        if (costs_[i].is_bounded()) {
+            add(i, &costs_[i], [&] { return costs_[i].within(*space_, budget); });
+        }
+    }
+    for (std::size_t i = 0; i < forbidden.size(); ++i) {
+        add(costs_.size() + i, nullptr, [&] { return without(*space_, forbidden[i]); });
+    }
+    std::stable_sort(constraints.begin(), constraints.end(),
+                     [](const auto& one, const auto& other) { return one.estimate > other.estimate; });
+    for (const Constraint& constraint : constraints) {
+        Diagram both = make_named(constraint.number,
+                                  [&] { return intersect(*space_, diagram_, constraint.codes, budget); });
+        if (both.empty()) {
+            conflict_ = {constraint.number, std::nullopt};
+            if (constraint.cost != nullptr) {
+                conflict_->possible = constraint.cost->range(diagram_);
+            }
+            diagram_ = std::move(both);
+            return;
+        }
+        diagram_ = std::move(both);
+    }
+}
+
+void Feasible::count() {
+    const std::size_t length = space_->length();
+    counts_.resize(length + 1);
+    counts_[length] = {1};
+    for (std::size_t p = length; p-- > 0;) {
+        for (std::size_t node = 0; node < diagram_.nodes(p); ++node) {
+            uint128 sum = 0;
+            for (std::size_t d = 0; d < diagram_.options(p); ++d) {
+                const uint128 child = count_from(p + 1, diagram_.next(p, static_cast<Node>(node), d));
+                if (child > ~uint128{0} - sum) {
+                    throw std::overflow_error("2**128 codes or more are feasible");
+                }
+                sum += child;
+            }
+            counts_[p].push_back(sum);
+        }
+    }
+}
+
+uint128 Feasible::count_from(std::size_t position, Node node) const {
+    return node == dead ? 0 : counts_[position][node];
+}
+
+std::vector<Range> Feasible::ranges() const {
+    std::vector<Range> ranges;
+    for (const Cost& cost : costs_) {
+        ranges.push_back(cost.range(diagram_));
+    }
+    return ranges;
+}
+
+void Feasible::costs(Codes codes, Amount* out) const {
+    for (std::size_t i = 0; i < costs_.size(); ++i) {
+        costs_[i].sum(codes, out + i, costs_.size());
+    }
+}
+
+bool Feasible::contains_row(const Digit* row) const {
+    Node node = diagram_.empty() ? dead : 0;
+    for (std::size_t p = 0; p < space_->length() && node != dead; ++p) {
+        node = diagram_.next(p, node, row[p]);
+    }
+    return node != dead;
+}
+
+void Feasible::contains(Codes codes, bool* out) const {
+    for (std::size_t r = 0; r < codes.rows; ++r) {
+        out[r] = contains_row(codes.row(r));
+    }
+}
+
+void Feasible::rank(Codes codes, uint128* out) const {
+    for (std::size_t r = 0; r < codes.rows; ++r) {
+        if (!contains_row(codes.row(r))) {
+            throw std::invalid_argument("row " + std::to_string(r) + " is not feasible");
+        }
+        Node node = 0;
+        out[r] = 0;
+        for (std::size_t p = 0; p < codes.length; ++p) {
+            for (std::size_t d = 0; d < codes.row(r)[p]; ++d) {
+                out[r] += count_from(p + 1, diagram_.next(p, node, d));
+            }
+            node = diagram_.next(p, node, codes.row(r)[p]);
+        }
+    }
+}
+
+void Feasible::unrank(uint128 index, Digit* row) const {
+    Node node = 0;
+    for (std::size_t p = 0; p < space_->length(); ++p) {
+        std::size_t d = 0;
+        for (;; ++d) {
+            const uint128 count = count_from(p + 1, diagram_.next(p, node, d));
+            if (index < count) {
+                break;
+            }
+            index -= count;
+        }
+        row[p] = static_cast<Digit>(d);
+        node = diagram_.next(p, node, d);
+    }
+}
+
+// The first code that goes on from path[position]; path[p] is the node before position p.
+void Feasible::complete(std::size_t position, std::vector<Node>& path, Digit* row) const {
+    for (std::size_t p = position; p < space_->length(); ++p) {
+        std::size_t d = 0;
+        while (diagram_.next(p, path[p], d) == dead) {
+            ++d;
+        }
+        row[p] = static_cast<Digit>(d);
+        path[p + 1] = diagram_.next(p, path[p], d);
+    }
+}
+
+// To the next code; false after the last.
+bool Feasible::step(std::vector<Node>& path, Digit* row) const {
+    for (std::size_t p = space_->length(); p-- > 0;) {
+        for (std::size_t d = row[p] + std::size_t{1}; d < diagram_.options(p); ++d) {
+            const Node child = diagram_.next(p, path[p], d);
+            if (child != dead) {
+                row[p] = static_cast<Digit>(d);
+                path[p + 1] = child;
+                complete(p + 1, path, row);
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+void Feasible::enumerate(uint128 start, CodesOut out) const {
+    if (out.rows == 0) {
+        return;
+    }
+    std::vector<Digit> row(out.length);
+    std::vector<Node> path(out.length + 1, 0);
+    unrank(start, row.data());
+    for (std::size_t p = 0; p < out.length; ++p) {
+        path[p + 1] = diagram_.next(p, path[p], row[p]);
+    }
+    for (std::size_t r = 0; r < out.rows; ++r) {
+        std::copy(row.begin(), row.end(), out.row(r));
+        step(path, row.data());
+    }
+}
+
+}  // namespace ncode
