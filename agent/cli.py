@@ -81,7 +81,7 @@ def best(history: Path, as_json: bool) -> None:
         found = opened.best()
         if found is None:
             raise NcodeError(f"{history}: no trial has completed yet")
-        space = SearchSpace.restore(opened.space(), opened.equal())
+        space = SearchSpace.restore(opened.space(), opened.declared())
         _print(export.as_json(found, space) if as_json else "\n".join(report.best_lines(found, space)))
 
 
@@ -96,7 +96,7 @@ def trials(history: Path, form: str | None) -> None:
 
     writers = {"json": export.json_lines, "csv": export.csv_lines, None: export.text_lines}
     with _read(history) as opened:
-        for line in writers[form](opened, SearchSpace.restore(opened.space(), opened.equal())):
+        for line in writers[form](opened, SearchSpace.restore(opened.space(), opened.declared())):
             _print(line)
 
 

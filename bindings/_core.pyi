@@ -86,7 +86,7 @@ class Feasible:
         ] = (),
         forbidden: Iterable[Iterable[tuple[SupportsIndex, Iterable[SupportsIndex]]]] = (),
         *,
-        max_states: SupportsIndex = 2_000_000,
+        max_states: SupportsIndex = 1_000_000,
     ) -> None: ...
     @property
     def size(self) -> int: ...

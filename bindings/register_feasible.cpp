@@ -71,9 +71,14 @@ py::object conflict_of(const Feasible& feasible) {
 }
 
 void require_some(const Feasible& feasible) {
-    if (feasible.size() == 0) {
+    if (feasible.empty()) {
         throw py::value_error("no code is feasible");
     }
+}
+
+void require_draws(const Feasible& feasible) {
+    require_some(feasible);
+    feasible.size();
 }
 
 py::list ranges_of(const Feasible& feasible) {
@@ -102,6 +107,7 @@ py::array_t<bool> contains(const Feasible& feasible, const py::object& object) {
 }
 
 py::list rank_of(const Feasible& feasible, const py::object& object) {
+    feasible.size();
     const CodeArray codes = valid_copy(feasible.space(), object, "codes");
     std::vector<uint128> indices(view(codes).rows);
     without_gil([&] { feasible.rank(view(codes), indices.data()); });
@@ -109,7 +115,7 @@ py::list rank_of(const Feasible& feasible, const py::object& object) {
 }
 
 CodeArray unrank(const Feasible& feasible, const py::object& objects) {
-    require_some(feasible);
+    require_draws(feasible);
     const auto indices = to_indices(objects, feasible.size() - 1);
     auto codes = empty_codes(indices.size(), feasible.space().length());
     const CodesOut out = view_out(codes);
@@ -153,7 +159,7 @@ CodeArray sample_feasible(const Feasible& feasible, const py::object& count, con
 
 CodeArray random_feasible(const Feasible& feasible, const py::object& count, const py::object& seed) {
     const auto number = to_seed(seed);
-    require_some(feasible);
+    require_draws(feasible);
     auto codes = empty_codes(to_count(count, "count"), feasible.space().length());
     const CodesOut out = view_out(codes);
     without_gil([&] { feasible.random(number, out); });
@@ -164,7 +170,7 @@ CodeArray mutate_feasible(const Feasible& feasible, const py::object& parents, c
                           const py::object& changes) {
     const auto number = to_seed(seed);
     const auto amount = to_count(changes, "changes");
-    require_some(feasible);
+    require_draws(feasible);
     auto codes = valid_copy(feasible.space(), parents, "parents");
     const CodesOut out = view_out(codes);
     without_gil([&] { feasible.mutate(number, amount, out); });
@@ -174,7 +180,7 @@ CodeArray mutate_feasible(const Feasible& feasible, const py::object& parents, c
 CodeArray cross_feasible(const Feasible& feasible, const py::object& first, const py::object& second,
                          const py::object& seed) {
     const auto number = to_seed(seed);
-    require_some(feasible);
+    require_draws(feasible);
     const auto one = valid_copy(feasible.space(), first, "first");
     const auto other = valid_copy(feasible.space(), second, "second");
     require_same_rows(one, other);
@@ -221,7 +227,7 @@ void register_feasible(py::module_& module) {
         "The codes within bounds on additive costs (costs of options (L, options), pairs (position, costs (options, "
         "options of the next position)), least, most; None: no bound) that match no forbidden combination of (position, "
         "options). ValueError names the positions of a wrong rule, and the constraint, costs first, that needs more "
-        "than max_states; OverflowError: 2**128 codes or more.");
+        "than max_states. 2**128 codes or more are not counted: OverflowError for their number, places and draws.");
     feasible
         .def(py::init(&make_feasible), py::arg("space").none(false), "costs"_a = py::tuple(),
              "forbidden"_a = py::tuple(), py::kw_only(), "max_states"_a = default_states)

@@ -72,7 +72,7 @@ Feasible::Feasible(std::shared_ptr<const Space> space, const std::vector<CostRul
         costs_.emplace_back(*space_, rule);
     }
     intersect_all(forbidden, max_states);
-    count();
+    is_counted_ = count();
 }
 
 void Feasible::intersect_all(const std::vector<ForbiddenRule>& forbidden, std::size_t max_states) {
@@ -107,23 +107,40 @@ void Feasible::intersect_all(const std::vector<ForbiddenRule>& forbidden, std::s
     }
 }
 
-void Feasible::count() {
+uint128 Feasible::size() const {
+    if (!is_counted_) {
+        throw std::overflow_error("2**128 codes or more are feasible");
+    }
+    return diagram_.empty() ? 0 : counts_[0][0];
+}
+
+// From the last layer back; false where a number does not fit.
+bool Feasible::count() {
     const std::size_t length = space_->length();
     counts_.resize(length + 1);
     counts_[length] = {1};
     for (std::size_t p = length; p-- > 0;) {
         for (std::size_t node = 0; node < diagram_.nodes(p); ++node) {
-            uint128 sum = 0;
-            for (std::size_t d = 0; d < diagram_.options(p); ++d) {
-                const uint128 child = count_from(p + 1, diagram_.next(p, static_cast<Node>(node), d));
-                if (child > ~uint128{0} - sum) {
-                    throw std::overflow_error("2**128 codes or more are feasible");
-                }
-                sum += child;
+            const auto sum = sum_of_children(p, static_cast<Node>(node));
+            if (!sum) {
+                return false;
             }
-            counts_[p].push_back(sum);
+            counts_[p].push_back(*sum);
         }
     }
+    return true;
+}
+
+std::optional<uint128> Feasible::sum_of_children(std::size_t position, Node node) const {
+    uint128 sum = 0;
+    for (std::size_t d = 0; d < diagram_.options(position); ++d) {
+        const uint128 child = count_from(position + 1, diagram_.next(position, node, d));
+        if (child > ~uint128{0} - sum) {
+            return std::nullopt;
+        }
+        sum += child;
+    }
+    return sum;
 }
 
 uint128 Feasible::count_from(std::size_t position, Node node) const {

@@ -30,19 +30,23 @@ struct Conflict {
     std::optional<Range> possible;  // of a cost: what it is between in the codes that keep to the constraints before it
 };
 
-constexpr std::size_t default_states = 2'000'000;
+constexpr std::size_t default_states = 1'000'000;
 
 // Safe to call from several threads. Codes are checked by the caller.
 class Feasible {
 public:
-    // Throws std::invalid_argument naming the positions, std::overflow_error for 2**128 feasible codes or more,
-    // std::length_error naming the constraint where a diagram needs too many states.
+    // Throws std::invalid_argument naming the positions, std::length_error naming the constraint where a diagram needs
+    // too many states.
     Feasible(std::shared_ptr<const Space> space, const std::vector<CostRule>& costs,
              const std::vector<ForbiddenRule>& forbidden, std::size_t max_states);
 
     const Space& space() const { return *space_; }
-    uint128 size() const { return counts_[0].empty() ? 0 : counts_[0][0]; }
+
+    // Throws std::overflow_error for 2**128 feasible codes or more: they are not counted, and cannot be ranked or drawn.
+    uint128 size() const;
+
     std::size_t states() const { return diagram_.states(); }
+    bool empty() const { return diagram_.empty(); }
     const std::optional<Conflict>& conflict() const { return conflict_; }
     std::size_t cost_count() const { return costs_.size(); }
 
@@ -54,6 +58,8 @@ public:
 
     // out: (rows,)
     void contains(Codes codes, bool* out) const;
+
+    // From here on only for sets that are counted: see size().
 
     // Places among the feasible codes, in the order of the space's indices. out: (rows,). Throws std::invalid_argument
     // naming the first row that is not feasible.
@@ -83,7 +89,8 @@ public:
 
 private:
     void intersect_all(const std::vector<ForbiddenRule>& forbidden, std::size_t max_states);
-    void count();
+    bool count();
+    std::optional<uint128> sum_of_children(std::size_t position, Node node) const;
     bool contains_row(const Digit* row) const;
     uint128 count_from(std::size_t position, Node node) const;
     void complete(std::size_t position, std::vector<Node>& path, Digit* row) const;
@@ -93,6 +100,7 @@ private:
     std::vector<Cost> costs_;
     Diagram diagram_;
     std::vector<std::vector<uint128>> counts_;  // by layer and node; the layer behind the last position has a 1
+    bool is_counted_ = false;
     std::optional<Conflict> conflict_;
 
     friend class Repair;

@@ -96,7 +96,7 @@ def test_a_space_without_declarations_is_as_it_was() -> None:
     codes = space.core.random(20, 1)
     assert space.canonical(codes) is codes
     assert space.active(codes).all()
-    assert (space.has_twins, space.conditional, space.equal) == (False, (False,) * 4, {})
+    assert (space.has_twins, space.conditional, space.declared) == (False, (False,) * 4, {})
     assert space.unique_size() == space.size == 36
     assert space.to_json() == (
         '{"a.op":["conv","pool"],"a.width":[8,16,32],"b.op":["conv","pool"],"b.width":[8,16,32]}'
@@ -131,7 +131,7 @@ def test_a_large_space_is_not_counted() -> None:
     ],
 )
 def test_declarations_are_kept(space: SearchSpace) -> None:
-    for again in (SearchSpace.from_json(space.to_json()), SearchSpace.restore(space.positions, space.equal)):
+    for again in (SearchSpace.from_json(space.to_json()), SearchSpace.restore(space.positions, space.declared)):
         assert again == space
         assert hash(again) == hash(space)
         codes = space.core.enumerate(0, space.size)

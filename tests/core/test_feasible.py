@@ -165,8 +165,26 @@ def test_sizes_up_to_2_to_the_128() -> None:
     assert core.to_index(core.from_index([2**126, 3 * 2**126 - 1])) == [2**126, 3 * 2**126 - 1]
     assert abs(core.random(2000, 1)[:, 0].mean() - 2 / 3) < 0.05
     assert len(np.unique(core.sample(100, 1, 2**100), axis=0)) == 100
-    with pytest.raises(OverflowError, match=r"2\*\*128 codes or more are feasible"):
-        _core.Feasible(_core.Space([2] * 128), [bits(128, None, None)])
+
+
+def test_more_codes_are_neither_counted_nor_drawn() -> None:
+    core = _core.Feasible(_core.Space([2] * 128), [bits(128, None, None)])
+    codes = np.ones((3, 128), np.uint8)
+    assert core.ranges == [(0, 128)]
+    assert core.cost(codes).tolist() == [[128]] * 3
+    assert core.contains(codes).all()
+    for call in (
+        lambda: core.size,
+        lambda: core.to_index(codes),
+        lambda: core.from_index([0]),
+        lambda: core.enumerate(0, 1),
+        lambda: core.sample(1, 1),
+        lambda: core.random(1, 1),
+        lambda: core.mutate(codes, 1),
+        lambda: core.crossover(codes, codes, 1),
+    ):
+        with pytest.raises(OverflowError, match=r"2\*\*128 codes or more are feasible"):
+            call()
 
 
 def test_bounds_cut_a_space_without_an_index() -> None:
