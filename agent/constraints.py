@@ -92,7 +92,10 @@ class Constraints:
     def _matching(self, name: str, given: Any) -> list[Any]:
         options = self._space.positions[name]
         listed = isinstance(given, (list, tuple)) and json_text(given) not in map(json_text, options)
-        digits = {self._space.digit(name, option) for option in (given if listed else [given])}
+        try:
+            digits = {self._space.digit(name, option) for option in (given if listed else [given])}
+        except InputError as error:
+            raise InputError(f"forbidden: {error}") from None
         if not digits:
             raise InputError(f"forbidden: position {name!r} has an empty list; name an option, or leave it out")
         return [options[digit] for digit in sorted(digits)]

@@ -57,6 +57,8 @@ class CheckedCost:
             raise InputError(f"{self._where} least = {cost.least} is above most = {cost.most}; swap or mend them")
         if self._unit is not None and self._unit <= 0:
             raise InputError(f"{self._where} unit is {cost.unit}; it must be above 0")
+        if cost.options == {} and not cost.pairs:
+            raise InputError(f"{self._where} options names no position; give the costs of a position's options")
         self._options = self._checked_options(cost.options)
         self._pairs = self._checked_pairs(cost.pairs)
         self.scale = math.lcm(*(value.denominator for row in self._rows() for value in row))
@@ -137,8 +139,6 @@ class CheckedCost:
     def _checked_options(self, given: Mapping[str, OptionCosts]) -> list[list[Fraction]]:
         if not isinstance(given, Mapping):
             raise InputError(f"{self._where} options is {given!r}; it must be a table of positions")
-        if not given:
-            raise InputError(f"{self._where} options names no position; give the costs of a position's options")
         for name in given:
             check_known(name, self._positions, f"{self._where} options")
         zeros = {name: [0] * len(options) for name, options in self._positions.items()}

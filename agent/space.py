@@ -149,6 +149,11 @@ class SearchSpace:
         """Whether each position of `codes`, shape ``(n, L)``, matters: False where its conditions do not hold."""
         return self._equality.core.active(codes)
 
+    def constrained(self, costs: Iterable[Cost] = (), forbidden: Iterable[Forbidden] = ()) -> SearchSpace:
+        """This space with these constraints in place of its own. Raises `InputError` as the class does."""
+        equal = self.declared.get("equal", {})
+        return SearchSpace(self.positions, **declared_equality(equal), costs=costs, forbidden=forbidden)
+
     def fits(self, codes: Codes) -> NDArray[np.bool_]:
         """Which of canonical `codes`, shape ``(n, L)``, are feasible, and so are all that are equal to them."""
         core = self._constraints.core

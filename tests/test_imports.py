@@ -33,6 +33,7 @@ ORDER = [
     {"agent.proposals"},
     {"agent.loop"},
     {"agent.search"},
+    {"agent.space_file"},
     {"agent.search_file", "agent.report", "agent.export", "agent.doctor"},
     {"agent.running", "agent.bench_commands", "agent.ranker_commands"},
     {"agent.cli"},

@@ -15,6 +15,7 @@ from ncode_search.agent.errors import HistoryError, InputError
 from ncode_search.agent.observations import ObservationLog
 from ncode_search.agent.pool import CandidatePool
 from ncode_search.agent.search import SpaceExhaustedError
+from ncode_search.agent.search_file import SearchFile
 
 POSITIONS: dict[str, list[Any]] = {"op": ["conv", "pool"], "kernel": [3, 5], "width": [8, 16, 32]}
 PARAMS = Cost("params", {"op": {"conv": 9, "pool": 0}, "width": {8: 1, 16: 2, "32": 4}}, most=12)
@@ -148,7 +149,7 @@ WRONG_SPACES: list[tuple[dict[str, Any], str]] = [
     ({"forbidden": {"op": "conv"}}, "forbidden is {'op': 'conv'}; it must be a list"),
     ({"forbidden": [{}]}, "forbidden combination {}: it must be a table of positions and options"),
     ({"forbidden": [{"depth": 1}]}, "forbidden: unknown position 'depth'; allowed: 'op', 'kernel', 'width'"),
-    ({"forbidden": [{"op": "cnov"}]}, "position 'op' has no option 'cnov'; allowed: \"conv\", \"pool\""),
+    ({"forbidden": [{"op": "cnov"}]}, "forbidden: position 'op' has no option 'cnov'; allowed: \"conv\", \"pool\""),
     ({"forbidden": [{"op": []}]}, "forbidden: position 'op' has an empty list; name an option, or leave it out"),
     *[({"costs": [Cost("c", options)]}, said) for options, said in WRONG_OPTIONS],
     *[({"costs": [Cost("c", {"op": [1, 2]}, **parts)]}, said) for parts, said in WRONG_PARTS],
@@ -181,6 +182,80 @@ def test_constraints_are_kept_and_compared_by_what_they_mean() -> None:
     assert SearchSpace(POSITIONS, when={"kernel": {"op": ["conv"]}}, costs=costs[::-1], forbidden=turned) == space
     assert SearchSpace(POSITIONS, costs=costs) != SearchSpace(POSITIONS, costs=[PARAMS])
     assert space.declared["costs"]["z"]["least"] == 0
+
+
+# Search files
+
+FILE = """
+[search]
+history = "search.db"
+[space]
+a.op = ["conv", "pool"]
+"a.width" = { options = [8, 16, 32], when = { a.op = ["conv"] } }
+norm = ["none", "batch"]
+[costs.params]
+options.a.op = { conv = 9, pool = 0 }
+options."a.width" = [1, 2, 4]
+pairs = [{ positions = ["a.op", "a.width"], costs = { conv = { 8 = 1, 16 = 2, 32 = 3 }, pool = [0, 0, 0] } }]
+most = 13
+[costs.ms]
+options = { norm = [0.5, 1.5] }
+[[forbidden]]
+a.op = "pool"
+norm = ["batch"]
+[evaluator]
+kind = "python"
+function = "some:function"
+"""
+FORBIDDEN = '[[forbidden]]\na.op = "pool"\nnorm = ["batch"]'
+
+
+def load(folder: Path, text: str) -> SearchFile:
+    path = folder / "search.toml"
+    path.write_text(text)
+    return SearchFile.load(path)
+
+
+def test_a_search_file_declares_the_same(tmp_path: Path) -> None:
+    positions = {"a.op": ["conv", "pool"], "a.width": [8, 16, 32], "norm": ["none", "batch"]}
+    options = {"a.op": [9, 0], "a.width": [1, 2, 4]}
+    costs = [
+        Cost("params", options, {("a.op", "a.width"): [[1, 2, 3], [0, 0, 0]]}, most=13),
+        Cost("ms", {"norm": [0.5, 1.5]}),
+    ]
+    forbidden = [{"a.op": "pool", "norm": "batch"}]
+    expected = SearchSpace(positions, when={"a.width": {"a.op": ["conv"]}}, costs=costs, forbidden=forbidden)
+    assert load(tmp_path, FILE).space == expected
+    assert expected.unique_size() == 5
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("most = 13", "most = 0", "no code fits: [costs.params] most = 0, but the smallest possible is 1"),
+        ("most = 13", "mots = 13", 'mots is no key of [costs.params]; did you mean "most"'),
+        ("most = 13", 'most = "13"', "[costs.params] most has '13'; it must be a finite number"),
+        ("options = {", "option = {", 'option is no key of [costs.ms]; did you mean "options"'),
+        ("options = { norm = [0.5, 1.5] }", "", "[costs.ms] has no costs; give those of a position's options"),
+        ("options = { norm", "options = { nrom", "[costs.ms] options: unknown position 'nrom'; allowed: 'a.op'"),
+        ("[costs.ms]", "[costs]\nx = 1\n[costs.ms]", "[costs.x] is 1; it must be a table with options"),
+        ("conv = 9, pool", "conv = 9, pol", "there is no option 'pol'"),
+        ('positions = ["a.op"', 'position = ["a.op"', "[costs.params] a pair is "),
+        ('"a.width"], costs', '"norm"], costs', "[costs.params] pairs: 'norm' does not come right after 'a.op'"),
+        ("pairs = [{", "pairs = 1 #", "[costs.params] pairs is 1; it must be a list"),
+        ('a.op = "pool"', 'a.op = "pol"', "forbidden: position 'a.op' has no option 'pol'"),
+        ('a.op = "pool"', 'b.op = "pool"', "forbidden: unknown position 'b.op'"),
+        (FORBIDDEN, "[forbidden]", "[forbidden] is no list; write [[forbidden]] above every combination"),
+        (FORBIDDEN, "[[forbidden]]", "forbidden combination {}: it must be a table of positions and options"),
+    ],
+)
+def test_wrong_search_files_name_the_place(tmp_path: Path, before: str, after: str, said: str) -> None:
+    assert before in FILE
+    with pytest.raises(InputError) as caught:
+        load(tmp_path, FILE.replace(before, after, 1))
+    assert said in str(caught.value)
+    assert str(tmp_path / "search.toml") in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 # Pools and searches
