@@ -58,6 +58,15 @@ def run(
 
 
 @cli.command()
+@click.argument("file", type=click.Path(path_type=Path))
+def space(file: Path) -> None:
+    """Show the space of FILE.toml: its options, how many codes it has, what they cost, and ten of them."""
+    from ncode_search.agent.space_report import space_lines
+
+    _print("\n".join(space_lines(file)))
+
+
+@cli.command()
 @HISTORY
 def status(history: Path) -> None:
     """Show how the search of HISTORY stands."""

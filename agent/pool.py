@@ -43,6 +43,7 @@ class CandidatePool:
         self._fits = space.fits if space.is_constrained and (canonical or space.has_twins) else None
         self._canonical: Canonical = canonical or space.canonical
         self._seen = _core.CodeSet(space.core)
+        self._none: Codes = np.empty((0, len(space)), dtype=np.uint8)
 
     def mark_seen(self, codes: Codes) -> None:
         """These codes, shape ``(n, L)``, and their equals are never to be proposed again."""
@@ -60,7 +61,7 @@ class CandidatePool:
         fresh = self._collect(chosen, missing, lambda count: self._draws.random(count, _seed(rng)))
         missing -= sum(map(len, fresh))
         rest = [self._unused(chosen, missing, rng)] if missing else []
-        return rng.permutation(np.concatenate([self._space.from_index([]), *bred, *fresh, *rest]))
+        return rng.permutation(np.concatenate([self._none, *bred, *fresh, *rest]))
 
     def _collect(self, chosen: _core.CodeSet, wanted: int, propose: _Proposer) -> list[Codes]:
         """Up to `wanted` codes that are neither seen nor chosen, from as many proposals as it takes, within reason."""
@@ -101,7 +102,7 @@ class CandidatePool:
 
         Only a space that is nearly used up comes here, so listing it costs no more than the search that used it up.
         """
-        left = [self._space.from_index([])]
+        left = [self._none]
         for start in range(0, self._draws.size, _LISTED_AT_ONCE):
             left.append(self._new(chosen, self._draws.enumerate(start, _LISTED_AT_ONCE)))
         unused = np.concatenate(left)

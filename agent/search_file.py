@@ -107,6 +107,15 @@ class SearchFile:
         )
 
 
+def load_space(path: Path) -> SearchSpace:
+    """The space of a search file, which may lack all else. Raises `InputError` for anything wrong in it."""
+    tables = _read(path)
+    try:
+        return space_of(tables)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         tables: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))

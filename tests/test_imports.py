@@ -35,7 +35,7 @@ ORDER = [
     {"agent.search"},
     {"agent.space_file"},
     {"agent.search_file", "agent.report", "agent.export", "agent.doctor"},
-    {"agent.running", "agent.bench_commands", "agent.ranker_commands"},
+    {"agent.running", "agent.space_report", "agent.bench_commands", "agent.ranker_commands"},
     {"agent.cli"},
     {"agent.__main__"},
 ]
