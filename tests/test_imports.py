@@ -26,7 +26,7 @@ ORDER = [
     {"agent.constraints"},
     {"agent.space", "agent.database"},
     {"agent.history", "agent.pool", "agent.score_table", "agent.ranking"},
-    {"agent.bench"},
+    {"agent.bench", "agent.pruned_space"},
     {"agent.tuning"},
     {"agent.agent_lock", "agent.worker"},
     {"agent.session", "agent.workers"},
