@@ -4,25 +4,29 @@ Two declarations, both optional. *Costs*: a number for every option of some posi
 neighbouring positions; their sum may have bounds. *Forbidden*: options that must not come together.
 
 Where equal codes are declared, a class is feasible if its canonical code is: codes are made canonical first, and then
-looked at. A position that does not matter has its first option there, and costs what that costs.
+looked at. Positions that do not matter, by their conditions, cost nothing and are in no forbidden combination; of codes
+that differ in them only the canonical one is counted, listed and drawn.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ncode_search import _core
-from ncode_search.agent.costs import CheckedCost, Cost, cost_from_dict
+from ncode_search.agent.costs import CheckedCost, Cost, Rule, cost_from_dict
 from ncode_search.agent.declared import Positions, check_known, items_of, json_text
 from ncode_search.agent.errors import InputError
 from ncode_search.agent.observations import Codes
 
 Forbidden = Mapping[str, Any]
 """Position to the option, or list of options, that must not come together with those of the other positions."""
+
+Conditions = Sequence[tuple[int, int, list[int]]]
+"""See `Equality.conditions`."""
 
 _STEPS = {1: 4096, 2: 128}
 """How many different sums of one cost are few enough, by the number of costs with bounds; 32 for more."""
@@ -35,8 +39,11 @@ class Constraints:
     no code fits (naming the tightest, and what is possible), and costs whose sums are too many to be counted.
     """
 
-    def __init__(self, space: Positions, costs: Iterable[Cost], forbidden: Iterable[Forbidden]) -> None:
+    def __init__(
+        self, space: Positions, costs: Iterable[Cost], forbidden: Iterable[Forbidden], conditions: Conditions = ()
+    ) -> None:
         self._space = space
+        self._conditions = conditions
         self._names = list(space.positions)
         self._costs = sorted((CheckedCost(space, cost) for cost in items_of(costs, "costs")), key=lambda one: one.name)
         self._check_names()
@@ -111,13 +118,16 @@ class Constraints:
             for one in self._forbidden
         ]  # fmt: skip
         try:
-            core = _core.Feasible(self._space.core, [rule for *_, rule in self._rules], forbidden)
+            core = self._feasible([rule for *_, rule in self._rules], forbidden)
         except ValueError as error:
             raise InputError(self._reworded(str(error))) from None
         if core.conflict is not None:
             raise InputError(f"no code fits: {self._reason(*core.conflict)}")
         self._check_counted(core)
         return core
+
+    def _feasible(self, costs: list[Rule], forbidden: Any = ()) -> _core.Feasible:
+        return _core.Feasible(self._space.core, costs, forbidden, self._conditions, canonical=True)
 
     def _check_counted(self, core: _core.Feasible) -> None:
         try:
@@ -131,6 +141,8 @@ class Constraints:
         if not text.startswith("constraint "):
             return "costs are too large, or have too many digits, to be summed exactly; round them to 6 digits"
         number = int(text.split()[1])
+        if "remembered" in text or number >= len(self._rules) + len(self._forbidden):
+            return "conditional positions are too far from those that they depend on; put each right behind them"
         if number >= len(self._rules):
             return f"forbidden: {self._combination(number)} makes too many cases together with the other constraints"
         cost = self._costs[self._rules[number][0]]
@@ -149,7 +161,7 @@ class Constraints:
             return f"[[forbidden]] {self._combination(number)} leaves none of those that keep to the rest"
         owner, _, rule = self._rules[number]
         cost = self._costs[owner]
-        alone = _core.Feasible(self._space.core, [rule]).conflict is not None
+        alone = self._feasible([rule]).conflict is not None
         return cost.reason(rule, possible) + ("" if alone else " where the other constraints hold")
 
 

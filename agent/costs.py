@@ -1,6 +1,7 @@
 """Additive costs of configurations: a number for every option, and for pairs of options of neighbouring positions.
 
-Numbers are exact: 0.1 means a tenth, and sums are compared with bounds as whole multiples of a common fraction.
+A position that does not matter costs nothing, alone and in pairs. Numbers are exact: 0.1 means a tenth, and sums are
+compared with bounds as whole multiples of a common fraction.
 """
 
 from __future__ import annotations

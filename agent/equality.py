@@ -57,6 +57,21 @@ class Equality:
         """Which positions have a condition."""
         return tuple(name in self._when for name in self._names)
 
+    @property
+    def is_more_than_conditions(self) -> bool:
+        """Whether cells or interchangeable positions make codes equal."""
+        return bool(self._cells or self._groups)
+
+    @property
+    def conditions(self) -> list[tuple[int, int, list[int]]]:
+        """The conditions in the core's numbers: position, what it depends on, and the digits with which it matters."""
+        number = {name: at for at, name in enumerate(self._names)}
+        return [
+            (number[name], number[parent], [self._space.digit(parent, option) for option in options])
+            for name, parents in self._when.items()
+            for parent, options in parents.items()
+        ]
+
     def to_dict(self) -> dict[str, Any]:
         """The declarations as a JSON value, the same for the same declarations; empty where there are none."""
         cells = [{key: value for key, value in vars(cell).items() if value is not None} for cell in self._cells]
@@ -120,14 +135,11 @@ class Equality:
     def _build(self) -> _core.Canonical:
         """The core numbers positions; its errors are told with their names."""
         number = {name: at for at, name in enumerate(self._names)}
-        conditions = [
-            (number[name], number[parent], [self._space.digit(parent, option) for option in options])
-            for name, parents in self._when.items()
-            for parent, options in parents.items()
-        ]
         groups = [[[number[name] for name in member] for member in group] for group in self._groups]
         try:
-            return _core.Canonical(self._space.core, conditions, [*map(self._cell_in_numbers, self._cells)], groups)
+            return _core.Canonical(
+                self._space.core, self.conditions, [*map(self._cell_in_numbers, self._cells)], groups
+            )
         except ValueError as error:
             named = re.sub(r"position (\d+)", lambda found: f"position {self._names[int(found[1])]!r}", str(error))
             raise InputError(named) from None

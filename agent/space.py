@@ -67,7 +67,7 @@ class SearchSpace:
         self.positions: dict[str, tuple[Any, ...]] = {name: tuple(options) for name, options in positions.items()}
         self.core = _core.Space([len(options) for options in self.positions.values()])
         self._equality = Equality(self, when, cells, interchangeable)
-        self._constraints = Constraints(self, costs, forbidden)
+        self._constraints = Constraints(self, costs, forbidden, self._equality.conditions)
 
     def __len__(self) -> int:
         """The number of positions, L."""
@@ -98,8 +98,10 @@ class SearchSpace:
     @property
     def size_text(self) -> str:
         """The size as people read it."""
-        feasible = f", {self.feasible:,} of them feasible" if self.is_constrained else ""
-        return f"{self.size:,} codes{feasible}{', some of them equal' if self.has_twins else ''}"
+        if not self.is_constrained:
+            return f"{self.size:,} codes{', some of them equal' if self.has_twins else ''}"
+        equal = ", some of those equal" if self._equality.is_more_than_conditions else ""
+        return f"{self.size:,} codes, {self.feasible:,} of them feasible{equal}"
 
     @property
     def conditional(self) -> tuple[bool, ...]:
@@ -118,7 +120,10 @@ class SearchSpace:
 
     @property
     def feasible(self) -> int:
-        """How many codes are feasible, exactly; all where nothing is declared."""
+        """How many codes are feasible, exactly; all where nothing is declared.
+
+        Of codes that differ only in what does not matter, by conditions, one is counted.
+        """
         return self.draws.size
 
     @property
@@ -156,11 +161,11 @@ class SearchSpace:
 
     def fits(self, codes: Codes) -> NDArray[np.bool_]:
         """Which of canonical `codes`, shape ``(n, L)``, are feasible, and so are all that are equal to them."""
-        core = self._constraints.core
-        return np.ones(len(codes), dtype=np.bool_) if core is None else core.contains(codes)
+        draws = self.draws
+        return draws.contains(codes) if isinstance(draws, _core.Feasible) else np.ones(len(codes), dtype=np.bool_)
 
     def cost(self, codes: Codes) -> NDArray[np.float64]:
-        """The declared costs of canonical `codes`, shape ``(n, L)``: shape ``(n, costs)``, as `cost_names` has them."""
+        """The declared costs of `codes`, shape ``(n, L)``: shape ``(n, costs)``, as `cost_names` has them."""
         return self._constraints.costs(codes)
 
     def cost_ranges(self) -> dict[str, tuple[float, float]]:
@@ -168,12 +173,14 @@ class SearchSpace:
         return self._constraints.ranges()
 
     def unique_size(self) -> int:
-        """How many canonical codes are feasible, by listing those that are, if the space declares any to be equal.
+        """How many canonical codes are feasible: at any size where codes are equal by conditions only, else by listing.
 
-        Raises `InputError` for a space of more than 10 million such codes.
+        Raises `InputError` where more than 10 million codes would have to be listed.
         """
         if not self.has_twins:
             return self.feasible
+        if (counted := self._count_conditional()) is not None:
+            return counted
         if self.feasible > COUNTED:
             raise InputError(f"the space has {self.feasible:,} codes; canonical ones are counted up to {COUNTED:,}")
         return sum(map(self._count_canonical, range(0, self.feasible, _COUNTED_AT_ONCE)))
@@ -240,6 +247,17 @@ class SearchSpace:
         except KeyError:
             allowed = ", ".join(digits)
             raise InputError(f"position {name!r} has no option {option!r}; allowed: {allowed}") from None
+
+    def _count_conditional(self) -> int | None:
+        """The size of a space whose codes are equal by conditions only, if the core can tell."""
+        if self._equality.is_more_than_conditions:
+            return None
+        if self.is_constrained:
+            return self.feasible
+        try:
+            return _core.Feasible(self.core, conditions=self._equality.conditions, canonical=True).size
+        except (ValueError, OverflowError):
+            return None
 
     def _count_canonical(self, start: int) -> int:
         """Of the codes from an index on: those that are their own canonical code, one in every class."""

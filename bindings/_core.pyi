@@ -85,7 +85,9 @@ class Feasible:
             ]
         ] = (),
         forbidden: Iterable[Iterable[tuple[SupportsIndex, Iterable[SupportsIndex]]]] = (),
+        conditions: Iterable[tuple[SupportsIndex, SupportsIndex, Iterable[SupportsIndex]]] = (),
         *,
+        canonical: bool = False,
         max_states: SupportsIndex = 1_000_000,
     ) -> None: ...
     @property

@@ -1,22 +1,13 @@
 #include <memory>
 
 #include "canonical.hpp"
+#include "condition_rules.hpp"
 #include "items.hpp"
 #include "register.hpp"
 #include "space_calls.hpp"
 
 namespace ncode::bindings {
 namespace {
-
-std::vector<ConditionRule> to_conditions(const py::object& objects) {
-    std::vector<ConditionRule> rules;
-    for (const auto object : py::iter(objects)) {
-        const py::tuple items = items_of(object, 3, "a condition");
-        rules.push_back({to_number(items[0], "position"), to_number(items[1], "position"),
-                         to_numbers(items[2], "option")});
-    }
-    return rules;
-}
 
 CellRule to_cell(const py::handle& object) {
     const py::tuple items = items_of(object, 3, "a cell");

@@ -2,6 +2,7 @@
 #include <string>
 
 #include "feasible.hpp"
+#include "condition_rules.hpp"
 #include "items.hpp"
 #include "register.hpp"
 #include "space_calls.hpp"
@@ -52,12 +53,12 @@ std::vector<ForbiddenRule> to_forbidden(const py::object& objects) {
 }
 
 std::unique_ptr<Feasible> make_feasible(std::shared_ptr<Space> space, const py::object& costs,
-                                        const py::object& forbidden, const py::object& max_states) {
-    const auto cost_rules = to_costs(costs);
-    const auto forbidden_rules = to_forbidden(forbidden);
+                                        const py::object& forbidden, const py::object& conditions, bool canonical,
+                                        const py::object& max_states) {
+    const ConstraintRules rules{to_costs(costs), to_forbidden(forbidden), to_conditions(conditions), canonical};
     const std::size_t limit = std::min(to_count(max_states, "max_states"), std::size_t{dead});
     const py::gil_scoped_release release;
-    return std::make_unique<Feasible>(std::move(space), cost_rules, forbidden_rules, limit);
+    return std::make_unique<Feasible>(std::move(space), rules, limit);
 }
 
 py::object conflict_of(const Feasible& feasible) {
@@ -226,11 +227,13 @@ void register_feasible(py::module_& module) {
         module, "Feasible",
         "The codes within bounds on additive costs (costs of options (L, options), pairs (position, costs (options, "
         "options of the next position)), least, most; None: no bound) that match no forbidden combination of (position, "
-        "options). ValueError names the positions of a wrong rule, and the constraint, costs first, that needs more "
+        "options). By conditions (position, parent, allowed digits), positions that do not matter cost nothing and match "
+        "nothing; canonical: only codes with digit 0 there. ValueError names the positions of a wrong rule, and the constraint, costs first, that needs more "
         "than max_states. 2**128 codes or more are not counted: OverflowError for their number, places and draws.");
     feasible
         .def(py::init(&make_feasible), py::arg("space").none(false), "costs"_a = py::tuple(),
-             "forbidden"_a = py::tuple(), py::kw_only(), "max_states"_a = default_states)
+             "forbidden"_a = py::tuple(), "conditions"_a = py::tuple(), py::kw_only(), "canonical"_a = false,
+             "max_states"_a = default_states)
         .def_property_readonly("size", [](const Feasible& self) { return to_python(self.size()); },
                                "Number of feasible codes, exact.")
         .def_property_readonly("states", &Feasible::states, "Nodes of the diagram that holds them.")

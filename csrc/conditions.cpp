@@ -113,6 +113,26 @@ void Conditions::mark_active(const Digit* row, bool* active) const {
     }
 }
 
+std::vector<std::vector<Condition>> Conditions::requirements() const {
+    std::vector<std::vector<Condition>> result(length_);
+    const auto require = [&](std::size_t position, const Condition& condition) {
+        for (Condition& known : result[position]) {
+            if (known.parent == condition.parent) {
+                known.allowed &= condition.allowed;
+                return;
+            }
+        }
+        result[position].push_back({position, condition.parent, condition.allowed});
+    };
+    for (const Condition& condition : conditions_) {  // those of the parent are known
+        require(condition.position, condition);
+        for (const Condition& inherited : result[condition.parent]) {
+            require(condition.position, inherited);
+        }
+    }
+    return result;
+}
+
 void Conditions::apply(CodesOut codes) const {
     std::array<bool, max_positions> active;
     for (std::size_t r = 0; r < codes.rows; ++r) {

@@ -32,6 +32,9 @@ public:
 
     const std::vector<Condition>& all() const { return conditions_; }
 
+    // By position: the digits that others must have so that it matters, those that these need included. Each parent once.
+    std::vector<std::vector<Condition>> requirements() const;
+
     // active[p], for every position of a valid code.
     void mark_active(const Digit* row, bool* active) const;
 

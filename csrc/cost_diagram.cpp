@@ -1,6 +1,6 @@
 // The codes within a cost's bounds, as a diagram.
 //
-// From the root on, depth first. A state is a position and the sum before it. What may follow is the same for a whole
+// From the root on, depth first. A state is a position, the sum before it, and a memory. What may follow is the same for a whole
 // interval of sums around it: the intersection of its children's intervals, each moved by the digit's cost; so a node is
 // made once for its interval, and real costs, whose sums seldom coincide, share nodes as well as small whole numbers do
 // (Abío, Nieuwenhuis, Oliveras, Rodríguez-Carbonell and Mayer-Eichberger 2012). Bounds on what the rest may add prune
@@ -53,7 +53,7 @@ public:
           rest_(space.length() + 1) {
         for (std::size_t p = 0; p < space.length(); ++p) {
             layers_.emplace_back(space.sizes()[p]);
-            known_[p].resize(cost.befores(p));
+            known_[p].resize(cost.memories(p));
         }
         bound_rest();
     }
@@ -68,28 +68,28 @@ public:
     }
 
 private:
-    // rest_[p][before]: what positions p, p+1, ... may add.
+    // rest_[p][memory]: what positions p, p+1, ... may add.
     void bound_rest() {
         rest_[space_.length()] = {{0, 0}};
         for (std::size_t p = space_.length(); p-- > 0;) {
-            for (std::size_t before = 0; before < cost_.befores(p); ++before) {
-                rest_[p].push_back(rest_from(p, before));
+            for (std::size_t memory = 0; memory < cost_.memories(p); ++memory) {
+                rest_[p].push_back(rest_from(p, memory));
             }
         }
     }
 
-    Range rest_from(std::size_t p, std::size_t before) const {
+    Range rest_from(std::size_t p, std::size_t memory) const {
         Range range{infinite, -infinite};
         for (std::size_t d = 0; d < space_.sizes()[p]; ++d) {
-            const Range& after = rest_[p + 1][cost_.left_behind(p, d)];
-            const Amount step = cost_.step(p, before, d);
+            const Range& after = rest_[p + 1][cost_.next(p, memory, d)];
+            const Amount step = cost_.amount(p, memory, d);
             range = {std::min(range.least, step + after.least), std::max(range.most, step + after.most)};
         }
         return range;
     }
 
-    Reach visit(std::size_t p, std::size_t before, Amount sum) {
-        const Range& rest = rest_[p][before];
+    Reach visit(std::size_t p, std::size_t memory, Amount sum) {
+        const Range& rest = rest_[p][memory];
         if (sum > bounds_.most - rest.least) {
             return {dead, bounds_.most - rest.least + 1, infinite};
         }
@@ -99,26 +99,26 @@ private:
         if (p == space_.length()) {
             return {0, bounds_.least, bounds_.most};
         }
-        if (const Reach* known = known_[p][before].find(sum)) {
+        if (const Reach* known = known_[p][memory].find(sum)) {
             return *known;
         }
-        return expand(p, before, sum);
+        return expand(p, memory, sum);
     }
 
     // Infinite ends are moved by steps, too: they stay beyond every sum, because no path's steps add up to 2**60.
-    Reach expand(std::size_t p, std::size_t before, Amount sum) {
+    Reach expand(std::size_t p, std::size_t memory, Amount sum) {
         budget_.take();
         std::array<Node, max_options> children;
         Reach reach{dead, -infinite, infinite};
         for (std::size_t d = 0; d < space_.sizes()[p]; ++d) {
-            const Amount step = cost_.step(p, before, d);
-            const Reach child = visit(p + 1, cost_.left_behind(p, d), sum + step);
+            const Amount step = cost_.amount(p, memory, d);
+            const Reach child = visit(p + 1, cost_.next(p, memory, d), sum + step);
             children[d] = child.node;
             reach.low = std::max(reach.low, child.low - step);
             reach.high = std::min(reach.high, child.high - step);
         }
         reach.node = layers_[p].add(children.data());
-        known_[p][before].add(reach);
+        known_[p][memory].add(reach);
         return reach;
     }
 
@@ -127,7 +127,7 @@ private:
     Range bounds_;
     StateBudget budget_;
     std::deque<LayerBuilder> layers_;
-    std::vector<std::vector<Intervals>> known_;  // by position and what was left behind
+    std::vector<std::vector<Intervals>> known_;  // by position and memory
     std::vector<std::vector<Range>> rest_;
 };
 

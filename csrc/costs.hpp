@@ -1,5 +1,5 @@
 // Additive costs of codes, in whole numbers: a cost for every option, and for pairs of options of neighbouring
-// positions.
+// positions. Positions that do not matter, by a space's conditions, cost nothing.
 #pragma once
 
 #include <limits>
@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "conditions.hpp"
 #include "diagram.hpp"
 #include "space.hpp"
 
@@ -32,25 +33,27 @@ struct Range {
     Amount least, most;
 };
 
+using Requirements = std::vector<std::vector<Condition>>;  // see Conditions::requirements
+
+// An automaton that reads a code's digits and adds amounts. What it must remember between two positions (the digit of a
+// pair's first position, whether a position may still matter, the digit of one that must wait to know) is a memory, a
+// number below memories(p) before position p.
 class Cost {
 public:
-    // Throws std::invalid_argument naming the position.
-    Cost(const Space& space, const CostRule& rule);
+    // Throws std::invalid_argument naming the position, std::length_error where there is too much to remember.
+    Cost(const Space& space, const Requirements& requirements, const CostRule& rule);
 
     bool is_bounded() const { return bounds_.least > -unbounded || bounds_.most < unbounded; }
     Range bounds() const { return bounds_; }
 
-    // What position p's digit costs. `before` is what the position before it left behind: its digit where the two are
-    // a pair, else 0.
-    Amount step(std::size_t position, std::size_t before, std::size_t digit) const {
-        return steps_[position][before * sizes_[position] + digit];
-    }
+    std::size_t memories(std::size_t position) const { return memories_[position]; }
 
-    // What position p leaves behind; befores(p) is how many different ones its successor may find.
-    std::size_t left_behind(std::size_t position, std::size_t digit) const {
-        return befores_[position + 1] > 1 ? digit : 0;
+    Amount amount(std::size_t position, std::size_t memory, std::size_t digit) const {
+        return steps_[position][memory * sizes_[position] + digit].amount;
     }
-    std::size_t befores(std::size_t position) const { return befores_[position]; }
+    std::size_t next(std::size_t position, std::size_t memory, std::size_t digit) const {
+        return steps_[position][memory * sizes_[position] + digit].next;
+    }
 
     // out[r * stride]: the cost of valid code r.
     void sum(Codes codes, Amount* out, std::size_t stride) const;
@@ -62,15 +65,17 @@ public:
     Range range(const Diagram& codes) const;
 
     static constexpr Amount unbounded = Amount{1} << 61;
+    static constexpr std::size_t most_memories = 1 << 14;
+
+    struct Step {
+        Amount amount;
+        std::uint32_t next;
+    };
 
 private:
-    void add_options(const CostRule& rule);
-    void add_pair(const CostRule::Pair& pair);
-    void check_sum() const;
-
     std::vector<Digit> sizes_;
-    std::vector<std::size_t> befores_;  // one more than positions
-    std::vector<std::vector<Amount>> steps_;
+    std::vector<std::size_t> memories_;  // one more than positions
+    std::vector<std::vector<Step>> steps_;
     Range bounds_;
 };
 

@@ -11,14 +11,16 @@ namespace {
 
 using Masks = std::vector<std::uint64_t>;  // by position: the options that match
 
+constexpr std::uint64_t all_options = ~std::uint64_t{0};
+
 Masks checked_masks(const Space& space, const ForbiddenRule& rule) {
     if (rule.parts.empty()) {
         throw std::invalid_argument("a forbidden combination needs a position");
     }
-    Masks masks(space.length(), ~std::uint64_t{0});
+    Masks masks(space.length(), all_options);
     for (const auto& part : rule.parts) {
         const std::size_t position = checked_position(space, part.position);
-        if (masks[position] != ~std::uint64_t{0}) {
+        if (masks[position] != all_options) {
             throw std::invalid_argument(position_text(position) + " is twice in a forbidden combination");
         }
         masks[position] = checked_options(space, position, part.options);
@@ -26,28 +28,20 @@ Masks checked_masks(const Space& space, const ForbiddenRule& rule) {
     return masks;
 }
 
-struct Constraint {
-    std::size_t number;
-    const Cost* cost;  // or nullptr
-    Diagram codes;
-    long double estimate;
-};
-
-// The constraint's diagram, with its number in the error if it is too large.
-template <class Make>
-Diagram make_named(std::size_t number, Make make) {
-    try {
-        return make();
-    } catch (const std::length_error& error) {
-        throw std::length_error("constraint " + std::to_string(number) + " needs " + error.what());
+// What matches only where all of its positions matter.
+Masks mattering_masks(const Space& space, const Requirements& requirements, const ForbiddenRule& rule) {
+    Masks masks = checked_masks(space, rule);
+    for (const auto& part : rule.parts) {
+        for (const Condition& requirement : requirements[static_cast<std::size_t>(part.position)]) {
+            masks[requirement.parent] &= requirement.allowed;
+        }
     }
+    return masks;
 }
 
-}  // namespace
-
-// Two nodes a layer, from the last back: one for codes that match so far, one for those that no longer can.
-Diagram without(const Space& space, const ForbiddenRule& rule) {
-    const Masks masks = checked_masks(space, rule);
+// Every code but those that match. Two nodes a layer, from the last back: one for codes that match so far, one for those
+// that no longer can.
+Diagram without(const Space& space, const Masks& masks) {
     std::vector<std::vector<Node>> layers(space.length());
     Node matching = dead;
     Node other = 0;
@@ -65,33 +59,78 @@ Diagram without(const Space& space, const ForbiddenRule& rule) {
     return Diagram(space, matching == dead ? std::vector<std::vector<Node>>(space.length()) : std::move(layers));
 }
 
-Feasible::Feasible(std::shared_ptr<const Space> space, const std::vector<CostRule>& costs,
-                   const std::vector<ForbiddenRule>& forbidden, std::size_t max_states)
-    : space_(std::move(space)), diagram_(*space_) {
-    for (const CostRule& rule : costs) {
-        costs_.emplace_back(*space_, rule);
+// Codes that are not canonical: another digit than 0 where a requirement does not hold.
+std::vector<Masks> masks_of_equals(const Space& space, const Requirements& requirements) {
+    std::vector<Masks> all;
+    for (std::size_t p = 0; p < space.length(); ++p) {
+        for (const Condition& requirement : requirements[p]) {
+            Masks masks(space.length(), all_options);
+            masks[p] = ~std::uint64_t{1};
+            masks[requirement.parent] = ~requirement.allowed;
+            all.push_back(std::move(masks));
+        }
     }
-    intersect_all(forbidden, max_states);
+    return all;
+}
+
+// With the constraint's number in the error if it is too large.
+template <class Make>
+auto make_named(std::size_t number, Make make) {
+    try {
+        return make();
+    } catch (const std::length_error& error) {
+        throw std::length_error("constraint " + std::to_string(number) + " needs " + error.what());
+    }
+}
+
+}  // namespace
+
+struct Feasible::Constraint {
+    std::size_t number;
+    const Cost* cost;  // or nullptr
+    Diagram codes;
+    long double estimate;
+};
+
+Feasible::Feasible(std::shared_ptr<const Space> space, const ConstraintRules& rules, std::size_t max_states)
+    : space_(std::move(space)), diagram_(*space_) {
+    const StateBudget budget(max_states);
+    auto constraints = make_constraints(rules, budget);
+    std::stable_sort(constraints.begin(), constraints.end(),
+                     [](const auto& one, const auto& other) { return one.estimate > other.estimate; });
+    intersect_all(constraints, budget);
     is_counted_ = count();
 }
 
-void Feasible::intersect_all(const std::vector<ForbiddenRule>& forbidden, std::size_t max_states) {
-    const StateBudget budget(max_states);
+std::vector<Feasible::Constraint> Feasible::make_constraints(const ConstraintRules& rules, StateBudget budget) {
+    const Requirements requirements = Conditions(*space_, rules.conditions).requirements();
+    for (const CostRule& rule : rules.costs) {
+        costs_.push_back(make_named(costs_.size(), [&] { return Cost(*space_, requirements, rule); }));
+    }
     std::vector<Constraint> constraints;
-    const auto add = [&](std::size_t number, const Cost* cost, auto make) {
-        const Diagram& codes = constraints.emplace_back(number, cost, make_named(number, make), 0).codes;
-        constraints.back().estimate = codes.estimate();
+    const auto add = [&](std::size_t number, const Cost* cost, Diagram codes) {
+        const long double estimate = codes.estimate();
+        constraints.push_back({number, cost, std::move(codes), estimate});
     };
-    for (std::size_t i = 0; i < costs_.size(); ++i) {
-        if (costs_[i].is_bounded()) {
-            add(i, &costs_[i], [&] { return costs_[i].within(*space_, budget); });
+    std::size_t number = 0;
+    for (const Cost& cost : costs_) {
+        if (cost.is_bounded()) {
+            add(number, &cost, make_named(number, [&] { return cost.within(*space_, budget); }));
+        }
+        ++number;
+    }
+    for (const ForbiddenRule& rule : rules.forbidden) {
+        add(number++, nullptr, without(*space_, mattering_masks(*space_, requirements, rule)));
+    }
+    if (rules.canonical) {
+        for (const Masks& masks : masks_of_equals(*space_, requirements)) {
+            add(number, nullptr, without(*space_, masks));
         }
     }
-    for (std::size_t i = 0; i < forbidden.size(); ++i) {
-        add(costs_.size() + i, nullptr, [&] { return without(*space_, forbidden[i]); });
-    }
-    std::stable_sort(constraints.begin(), constraints.end(),
-                     [](const auto& one, const auto& other) { return one.estimate > other.estimate; });
+    return constraints;
+}
+
+void Feasible::intersect_all(const std::vector<Constraint>& constraints, StateBudget budget) {
     for (const Constraint& constraint : constraints) {
         Diagram both = make_named(constraint.number,
                                   [&] { return intersect(*space_, diagram_, constraint.codes, budget); });
@@ -100,10 +139,11 @@ void Feasible::intersect_all(const std::vector<ForbiddenRule>& forbidden, std::s
             if (constraint.cost != nullptr) {
                 conflict_->possible = constraint.cost->range(diagram_);
             }
-            diagram_ = std::move(both);
-            return;
         }
         diagram_ = std::move(both);
+        if (conflict_) {
+            return;
+        }
     }
 }
 

@@ -15,13 +15,21 @@
 
 namespace ncode {
 
-// Codes whose digits at all of these positions are among the options are forbidden.
+// Codes whose digits at all of these positions matter and are among the options are forbidden.
 struct ForbiddenRule {
     struct Part {
         long long position;
         std::vector<long long> options;
     };
     std::vector<Part> parts;
+};
+
+// What feasible codes must keep to.
+struct ConstraintRules {
+    std::vector<CostRule> costs;
+    std::vector<ForbiddenRule> forbidden;
+    std::vector<ConditionRule> conditions;
+    bool canonical = false;  // only codes in which digits that do not matter are 0
 };
 
 // The constraint with which nothing was left, when they were taken from the one that most codes keep to alone on.
@@ -37,8 +45,7 @@ class Feasible {
 public:
     // Throws std::invalid_argument naming the positions, std::length_error naming the constraint where a diagram needs
     // too many states.
-    Feasible(std::shared_ptr<const Space> space, const std::vector<CostRule>& costs,
-             const std::vector<ForbiddenRule>& forbidden, std::size_t max_states);
+    Feasible(std::shared_ptr<const Space> space, const ConstraintRules& rules, std::size_t max_states);
 
     const Space& space() const { return *space_; }
 
@@ -88,7 +95,9 @@ public:
     static constexpr int attempts = 8;
 
 private:
-    void intersect_all(const std::vector<ForbiddenRule>& forbidden, std::size_t max_states);
+    struct Constraint;
+    std::vector<Constraint> make_constraints(const ConstraintRules& rules, StateBudget budget);
+    void intersect_all(const std::vector<Constraint>& constraints, StateBudget budget);
     bool count();
     std::optional<uint128> sum_of_children(std::size_t position, Node node) const;
     bool contains_row(const Digit* row) const;
@@ -105,8 +114,5 @@ private:
 
     friend class Repair;
 };
-
-// Every code but those that match. Throws std::invalid_argument naming the position.
-Diagram without(const Space& space, const ForbiddenRule& rule);
 
 }  // namespace ncode

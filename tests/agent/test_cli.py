@@ -264,7 +264,7 @@ def test_a_space_is_shown_with_what_it_costs(folder: Path) -> None:
         "  kernel  3, 5   only where op is conv\n"
         "  width   8, 16, 32\n"
         "  codes        12\n"
-        "  feasible     10\n"
+        "  feasible     7\n"
         "  different    7\n"
         "  cost params  1 to 11, most = 12\n"
         "7 of them:\n"

@@ -62,6 +62,35 @@ def test_pairs_of_neighbours_and_forbidden_combinations() -> None:
     assert configs(space) == [("conv", 3, 8), ("conv", 5, 16), ("conv", 5, 32), ("pool", 3, 8)]
 
 
+def test_what_does_not_matter_costs_nothing_and_is_not_forbidden() -> None:
+    when = {"kernel": {"op": ["conv"]}}
+    costs = [Cost("c", {"op": [1, 1], "kernel": [3, 5]}, {("kernel", "width"): [[1, 2, 3], [4, 5, 6]]}, most=5)]
+    space = SearchSpace(POSITIONS, when=when, costs=costs, forbidden=[{"kernel": 3, "width": 32}])
+    assert configs(space) == [("conv", 3, 8), ("pool", 3, 8), ("pool", 3, 16), ("pool", 3, 32)]
+    codes = space.draws.enumerate(0, 9)
+    assert space.cost(codes)[:, 0].tolist() == [5, 1, 1, 1]
+    codes[1:, 1] = 1
+    assert space.cost(codes)[:, 0].tolist() == [5, 1, 1, 1]
+    assert space.fits(space.canonical(codes)).all()
+    assert (space.feasible, space.unique_size()) == (4, 4)
+    assert space.size_text == "12 codes, 4 of them feasible"
+    groups = [[["a"], ["b"]]]
+    both = SearchSpace({"a": [0, 1], "b": [0, 1]}, interchangeable=groups, costs=[Cost("c", {"a": [0, 1]}, most=0)])
+    assert (both.size_text, both.unique_size()) == ("4 codes, 2 of them feasible, some of those equal", 2)
+
+
+def test_conditions_that_are_too_far_apart_are_told() -> None:
+    positions = {f"{part}{at:02}": [0, 1] for part in "ab" for at in range(30)}
+    when = {f"b{at:02}": {f"a{at:02}": [1]} for at in range(30)}
+    said = "conditional positions are too far from those that they depend on; put each right behind them"
+    for costs in ([], [Cost("c", {name: [1, 2] for name in positions})]):
+        with pytest.raises(InputError, match=said):
+            SearchSpace(positions, when=when, costs=costs, forbidden=[{"a00": 1, "a01": 1}])
+    near = dict(sorted(positions.items(), key=lambda one: one[0][1:]))
+    costs = [Cost("c", {name: [1, 2] for name in positions}, most=40)]
+    assert 0 < SearchSpace(near, when=when, costs=costs).feasible < 3**30
+
+
 def test_an_option_that_is_a_list_is_one_option() -> None:
     space = SearchSpace({"x": [[1, 2], 1, 2]}, forbidden=[{"x": [1, 2]}])
     assert configs(space) == [(1,), (2,)]
@@ -232,7 +261,7 @@ def test_a_search_file_declares_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("before", "after", "said"),
     [
-        ("most = 13", "most = 0", "no code fits: [costs.params] most = 0, but the smallest possible is 1"),
+        ("most = 13", "most = -1", "no code fits: [costs.params] most = -1, but the smallest possible is 0"),
         ("most = 13", "mots = 13", 'mots is no key of [costs.params]; did you mean "most"'),
         ("most = 13", 'most = "13"', "[costs.params] most has '13'; it must be a finite number"),
         ("options = {", "option = {", 'option is no key of [costs.ms]; did you mean "options"'),

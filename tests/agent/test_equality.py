@@ -115,8 +115,17 @@ def test_conditions_and_branches() -> None:
     assert space.decode(code)["a.width"] == 32
 
 
+def test_conditions_alone_are_counted_in_a_space_of_any_size() -> None:
+    positions = {f"{part}{at}": [0, 1, 2] for at in range(20) for part in ("op", "width", "depth")}
+    when = {f"{part}{at}": {f"op{at}": [2]} for at in range(20) for part in ("width", "depth")}
+    assert SearchSpace(positions, when=when).unique_size() == 11**20
+    far = dict(sorted(positions.items()))
+    with pytest.raises(InputError, match="canonical ones are counted up to 10,000,000"):
+        SearchSpace(far, when=when).unique_size()
+
+
 def test_a_large_space_is_not_counted() -> None:
-    space = SearchSpace({f"p{at}": [0, 1] for at in range(24)}, when={"p1": {"p0": [1]}})
+    space = SearchSpace({f"p{at}": [0, 1] for at in range(24)}, interchangeable=[[["p0"], ["p1"]]])
     with pytest.raises(InputError, match="the space has 16,777,216 codes; canonical ones are counted up to 10,000,000"):
         space.unique_size()
 

@@ -73,6 +73,7 @@ def test_the_way_there_and_back(case: tuple[SearchSpace, PrunedSpace]) -> None:
     np.testing.assert_array_equal(space.canonical(whole), whole)
     assert len(np.unique(whole, axis=0)) == len(own)
     assert pruned.contains(whole).all()
+    np.testing.assert_array_equal(pruned.space.fits(own), space.fits(whole))
     np.testing.assert_array_equal(pruned.prune(whole), own)
     for one, other in zip(own, whole, strict=True):
         active = space.active(other[np.newaxis])[0]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 from . import reference
 from .reference import Code, Random
+from .reference_canonical import Condition, is_active
 
 ATTEMPTS = 8
 
@@ -22,13 +22,14 @@ class Cost:
     least: int | None
     most: int | None
 
-    def of(self, code: Code) -> int:
-        single = sum(costs[digit] for costs, digit in zip(self.options, code, strict=True))
-        neighbours = enumerate(pairwise(code))
-        return single + sum(self.pairs[p][one][other] for p, (one, other) in neighbours if p in self.pairs)
+    def of(self, code: Code, conditions: Sequence[Condition] = ()) -> int:
+        matters = [is_active(conditions, code, p) for p in range(len(code))]
+        single = sum(self.options[p][digit] for p, digit in enumerate(code) if matters[p])
+        both = [p for p in self.pairs if matters[p] and matters[p + 1]]
+        return single + sum(self.pairs[p][code[p]][code[p + 1]] for p in both)
 
-    def allows(self, code: Code) -> bool:
-        cost = self.of(code)
+    def allows(self, code: Code, conditions: Sequence[Condition]) -> bool:
+        cost = self.of(code, conditions)
         return (self.least is None or cost >= self.least) and (self.most is None or cost <= self.most)
 
     def rule(self) -> tuple[Any, ...]:
@@ -46,13 +47,18 @@ class Constraints:
     sizes: list[int]
     costs: list[Cost]
     forbidden: list[Forbidden]
+    conditions: list[Condition]
+    canonical: bool
 
     def feasible(self) -> list[Code]:
         return [code for code in reference.all_codes(self.sizes) if self.allows(code)]
 
     def allows(self, code: Code) -> bool:
-        matches = any(all(code[p] in options for p, options in one.items()) for one in self.forbidden)
-        return not matches and all(cost.allows(code) for cost in self.costs)
+        matters = [is_active(self.conditions, code, p) for p in range(len(code))]
+        if self.canonical and any(digit and not one for digit, one in zip(code, matters, strict=True)):
+            return False
+        matches = any(all(matters[p] and code[p] in options for p, options in one.items()) for one in self.forbidden)
+        return not matches and all(cost.allows(code, self.conditions) for cost in self.costs)
 
 
 def random(feasible: Sequence[Code], count: int, seed: int) -> list[Code]:

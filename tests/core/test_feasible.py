@@ -16,6 +16,7 @@ from ncode_search import _core
 
 from . import reference_feasible as reference
 from .reference import all_codes, index
+from .reference_canonical import Condition
 from .reference_feasible import Constraints, Cost
 from .strategies import array, seeds, tuples
 
@@ -47,12 +48,27 @@ def constraints(draw: st.DrawFn) -> Constraints:
         {p: [option for option in options if option < sizes[p]] for p, options in one.items()}
         for one in draw(st.lists(parts, max_size=3))
     ]
-    return Constraints(sizes, draw(st.lists(costs(sizes), max_size=3)), forbidden)
+    return Constraints(
+        sizes, draw(st.lists(costs(sizes), max_size=3)), forbidden, draw(conditions(sizes)), draw(st.booleans())
+    )
+
+
+@st.composite
+def conditions(draw: st.DrawFn, sizes: list[int]) -> list[Condition]:
+    """Conditions on positions before and behind, without a circle."""
+    order = draw(st.permutations(range(len(sizes))))
+    found = []
+    for _ in range(draw(st.integers(0, 4)) if len(sizes) > 1 else 0):
+        parent, child = sorted(draw(st.sets(st.integers(0, len(sizes) - 1), min_size=2, max_size=2)))
+        options = st.lists(st.integers(0, sizes[order[parent]] - 1), min_size=1, unique=True)
+        found.append((order[child], order[parent], draw(options)))
+    return found
 
 
 def core_of(case: Constraints, **how: Any) -> _core.Feasible:
     forbidden = [list(one.items()) for one in case.forbidden]
-    return _core.Feasible(_core.Space(case.sizes), [cost.rule() for cost in case.costs], forbidden, **how)
+    costs = [cost.rule() for cost in case.costs]
+    return _core.Feasible(_core.Space(case.sizes), costs, forbidden, case.conditions, canonical=case.canonical, **how)
 
 
 @given(constraints())
@@ -65,11 +81,11 @@ def test_the_set_is_that_of_the_reference(case: Constraints) -> None:
     every = all_codes(case.sizes)
     codes = array(every, len(case.sizes))
     assert core.contains(codes).tolist() == [code in feasible for code in every]
-    assert core.cost(codes).tolist() == [[cost.of(code) for cost in case.costs] for code in every]
+    assert core.cost(codes).tolist() == [[cost.of(code, case.conditions) for cost in case.costs] for code in every]
     if feasible:
         assert tuples(core.from_index(range(len(feasible)))) == feasible
         assert core.to_index(array(feasible, len(case.sizes))) == list(range(len(feasible)))
-        sums = [[cost.of(code) for code in feasible] for cost in case.costs]
+        sums = [[cost.of(code, case.conditions) for code in feasible] for cost in case.costs]
         assert core.ranges == [(min(one), max(one)) for one in sums]
 
 
@@ -201,6 +217,28 @@ def test_forbidden_pairs_of_neighbours_are_counted() -> None:
     assert core.to_index(core.enumerate(10**10, 2)) == [10**10, 10**10 + 1]
 
 
+def test_networks_of_conditional_blocks_are_counted_in_a_space_without_an_index() -> None:
+    """Fifty blocks of a choice and two parameters that matter for one of three options: 2 + 4 * 5 networks each."""
+    rules = [(p + after, p, [2]) for p in range(0, 150, 3) for after in (1, 2)]
+    core = _core.Feasible(_core.Space([3, 4, 5] * 9), conditions=rules[:18], canonical=True)
+    assert (core.size, core.states) == (22**9, 9 * 5)
+    cost = ([[0, 1, 2], [0, 1, 2, 3], [5, 0, 0, 0, 1]] * 50, [], None, 3)
+    core = _core.Feasible(_core.Space([3, 4, 5] * 50), [cost], conditions=rules, canonical=True)
+    codes = core.random(1000, 1)
+    assert (core.cost(codes) <= 3).all()
+    assert (codes.reshape(-1, 50, 3)[codes.reshape(-1, 50, 3)[..., 0] < 2][:, 1:] == 0).all()
+
+
+def test_conditions_that_are_too_far_apart_are_told() -> None:
+    space = _core.Space([2] * 60)
+    conditions = [(30 + p, p, [1]) for p in range(30)]
+    cost = ([[0, 1]] * 60, [], None, 20)
+    with pytest.raises(ValueError, match="constraint 0 needs too much to be remembered between positions"):
+        _core.Feasible(space, [cost], conditions=conditions)
+    with pytest.raises(ValueError, match="constraint 0 needs more than 1000 states"):
+        _core.Feasible(space, conditions=conditions, canonical=True, max_states=1000)
+
+
 def test_what_is_in_the_way_is_named() -> None:
     space = _core.Space([2] * 4)
     assert _core.Feasible(space, [bits(4, 5, None)]).conflict == (0, (0, 4))
@@ -244,6 +282,8 @@ OPTIONS = [[0, 1, 2], [0, 1]]
         ({"forbidden": [[(0, [1]), (0, [2])]]}, "position 0 is twice in a forbidden combination"),
         ({"forbidden": [[(2, [1])]]}, "there is no position 2; the space has 0..1"),
         ({"forbidden": [[(1, [2])]]}, "position 1: option 2 is not in 0..1"),
+        ({"conditions": [(0, 1, [2])]}, "position 1: option 2 is not in 0..1"),
+        ({"conditions": [(0, 1, [1]), (1, 0, [1])]}, "conditions in a circle: position 0 needs position 1"),
         ({"costs": [(OPTIONS, [], 1, 1)], "max_states": 1}, "constraint 0 needs more than 1 states"),
         ({"forbidden": [[(0, [1])]], "max_states": 1}, "constraint 0 needs more than 1 states"),
     ],
