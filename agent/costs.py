@@ -58,8 +58,6 @@ class CheckedCost:
             raise InputError(f"{self._where} least = {cost.least} is above most = {cost.most}; swap or mend them")
         if self._unit is not None and self._unit <= 0:
             raise InputError(f"{self._where} unit is {cost.unit}; it must be above 0")
-        if cost.options == {} and not cost.pairs:
-            raise InputError(f"{self._where} options names no position; give the costs of a position's options")
         self._options = self._checked_options(cost.options)
         self._pairs = self._checked_pairs(cost.pairs)
         self.scale = math.lcm(*(value.denominator for row in self._rows() for value in row))

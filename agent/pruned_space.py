@@ -159,7 +159,8 @@ def _part(space: SearchSpace, kept: dict[str, list[int]]) -> PrunedSpace:
     equal, never = _kept_equality(space, kept)
     kept |= {name: kept[name][:1] for name in never}
     positions = {name: [space.positions[name][digit] for digit in digits] for name, digits in kept.items()}
-    declared = {"equal": equal, "costs": _kept_costs(space, kept), "forbidden": _kept_forbidden(space, kept)}
+    costs, forbidden = _kept_costs(space, kept, never), _kept_forbidden(space, kept, never)
+    declared = {"equal": equal, "costs": costs, "forbidden": forbidden}
     try:
         part = SearchSpace.restore(positions, declared)
     except InputError as error:
@@ -198,11 +199,15 @@ def _kept_cell(space: SearchSpace, kept: Mapping[str, list[int]], cell: Mapping[
     }
 
 
-def _kept_costs(space: SearchSpace, kept: Mapping[str, list[int]]) -> dict[str, Any]:
+def _kept_costs(space: SearchSpace, kept: Mapping[str, list[int]], never: set[str]) -> dict[str, Any]:
     costs = {}
     for name, table in space.declared.get("costs", {}).items():
-        options = {one: [row[digit] for digit in kept[one]] for one, row in table.get("options", {}).items()}
-        pairs = [_kept_pair(pair, kept) for pair in table.get("pairs", ())]
+        options = {
+            one: [row[digit] for digit in kept[one]]
+            for one, row in table.get("options", {}).items()
+            if one not in never
+        }
+        pairs = [_kept_pair(pair, kept) for pair in table.get("pairs", ()) if never.isdisjoint(pair["positions"])]
         costs[name] = {**table, "options": options, "pairs": pairs}
     return costs
 
@@ -213,11 +218,12 @@ def _kept_pair(pair: Mapping[str, Any], kept: Mapping[str, list[int]]) -> dict[s
     return {"positions": [first, second], "costs": rows}
 
 
-def _kept_forbidden(space: SearchSpace, kept: Mapping[str, list[int]]) -> list[dict[str, list[Any]]]:
+def _kept_forbidden(space: SearchSpace, kept: Mapping[str, list[int]], never: set[str]) -> list[dict[str, list[Any]]]:
     """Those combinations that kept options can still make."""
     combinations = [
         {name: _kept_options(space, kept, name, options) for name, options in one.items()}
         for one in space.declared.get("forbidden", ())
+        if never.isdisjoint(one)
     ]
     return [one for one in combinations if all(one.values())]
 

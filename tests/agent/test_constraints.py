@@ -147,7 +147,6 @@ def test_infeasible_bounds_name_the_tightest_and_what_is_possible(
 
 WRONG_OPTIONS: list[tuple[Any, str]] = [
     ([1, 2], "options is [1, 2]; it must be a table of positions"),
-    ({}, "options names no position"),
     ({"depth": [1]}, "[costs.c] options: unknown position 'depth'; allowed: 'op', 'kernel', 'width'"),
     ({"op": [1]}, "[costs.c] options of position 'op': 1 costs for 2 options; give one to each"),
     ({"op": {"conv": 1}}, "[costs.c] options of position 'op': option \"pool\" has no cost; give one to each of"),
@@ -201,7 +200,7 @@ def test_too_many_feasible_codes_are_told() -> None:
 
 def test_constraints_are_kept_and_compared_by_what_they_mean() -> None:
     pairs = {("op", "kernel"): {"conv": [0.5, 1], "pool": [0, 0]}}
-    costs = [Cost("z", {"op": [0, 1]}, pairs, least=0, unit=0.25), PARAMS]
+    costs = [Cost("z", {"op": [0, 1]}, pairs, least=0, unit=0.25), PARAMS, Cost("nothing", {"op": [0, 0]}, most=1)]
     forbidden = [{"width": [32, 16], "op": "conv"}, {"op": ["pool"], "kernel": 5}]
     space = SearchSpace(POSITIONS, when={"kernel": {"op": ["conv"]}}, costs=costs, forbidden=forbidden)
     for again in (SearchSpace.from_json(space.to_json()), SearchSpace.restore(space.positions, space.declared)):

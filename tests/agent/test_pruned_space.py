@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from ncode_search import Cell, Cost, Search, SearchSpace
@@ -61,7 +61,11 @@ def cases(draw: st.DrawFn) -> tuple[SearchSpace, PrunedSpace]:
         forbidden=[{"op": "pool", "width": [32, 64]}, {"kernel": [5], "width": 8}],
     )
     saliency = {name: draw(st.permutations(range(len(options)))) for name, options in POSITIONS.items()}
-    return space, prune(space, saliency, draw(st.integers(2, 4)), draw(st.sampled_from(["position", "position"])))
+    keep, scope = draw(st.sampled_from([(2, "position"), (3, "position"), (0.5, "global"), (7, "global")]))
+    try:
+        return space, prune(space, saliency, keep, scope)
+    except InputError:
+        reject()  # no code of the part has the least cost
 
 
 @given(cases())

@@ -222,7 +222,7 @@ def test_networks_of_conditional_blocks_are_counted_in_a_space_without_an_index(
     rules = [(p + after, p, [2]) for p in range(0, 150, 3) for after in (1, 2)]
     core = _core.Feasible(_core.Space([3, 4, 5] * 9), conditions=rules[:18], canonical=True)
     assert (core.size, core.states) == (22**9, 9 * 5)
-    cost = ([[0, 1, 2], [0, 1, 2, 3], [5, 0, 0, 0, 1]] * 50, [], None, 3)
+    cost: Any = ([[0, 1, 2], [0, 1, 2, 3], [5, 0, 0, 0, 1]] * 50, [], None, 3)
     core = _core.Feasible(_core.Space([3, 4, 5] * 50), [cost], conditions=rules, canonical=True)
     codes = core.random(1000, 1)
     assert (core.cost(codes) <= 3).all()
@@ -232,7 +232,7 @@ def test_networks_of_conditional_blocks_are_counted_in_a_space_without_an_index(
 def test_conditions_that_are_too_far_apart_are_told() -> None:
     space = _core.Space([2] * 60)
     conditions = [(30 + p, p, [1]) for p in range(30)]
-    cost = ([[0, 1]] * 60, [], None, 20)
+    cost: Any = ([[0, 1]] * 60, [], None, 20)
     with pytest.raises(ValueError, match="constraint 0 needs too much to be remembered between positions"):
         _core.Feasible(space, [cost], conditions=conditions)
     with pytest.raises(ValueError, match="constraint 0 needs more than 1000 states"):
