@@ -58,6 +58,15 @@ def run(
 
 
 @cli.command()
+@click.argument("file", type=click.Path(path_type=Path))
+def space(file: Path) -> None:
+    """Show the space of FILE.toml: its options, how many codes it has, what they cost, and ten of them."""
+    from ncode_search.agent.space_report import space_lines
+
+    _print("\n".join(space_lines(file)))
+
+
+@cli.command()
 @HISTORY
 def status(history: Path) -> None:
     """Show how the search of HISTORY stands."""
@@ -81,7 +90,7 @@ def best(history: Path, as_json: bool) -> None:
         found = opened.best()
         if found is None:
             raise NcodeError(f"{history}: no trial has completed yet")
-        space = SearchSpace.restore(opened.space(), opened.equal())
+        space = SearchSpace.restore(opened.space(), opened.declared())
         _print(export.as_json(found, space) if as_json else "\n".join(report.best_lines(found, space)))
 
 
@@ -96,7 +105,7 @@ def trials(history: Path, form: str | None) -> None:
 
     writers = {"json": export.json_lines, "csv": export.csv_lines, None: export.text_lines}
     with _read(history) as opened:
-        for line in writers[form](opened, SearchSpace.restore(opened.space(), opened.equal())):
+        for line in writers[form](opened, SearchSpace.restore(opened.space(), opened.declared())):
             _print(line)
 
 

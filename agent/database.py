@@ -23,6 +23,9 @@ from ncode_search.agent.schema import MIGRATIONS
 BUSY_TIMEOUT = 60.0
 """Seconds that a write waits for another process's transaction before it gives up."""
 
+NOTHING_DECLARED: Mapping[str, Any] = {"equal": {}, "costs": {}, "forbidden": []}
+"""What a space may declare beside its positions, as a history keeps it; what older histories lack is as here."""
+
 _MAGIC = b"SQLite format 3\x00"
 
 
@@ -173,8 +176,7 @@ def check_same_search(path: Path, db: Database, meta: Mapping[str, Any]) -> None
     """Raises `HistoryError` with the first difference between what the file holds and `meta`."""
     if "meta" not in db.table_names():
         return
-    # Histories of the first version say nothing of equal codes, because they had none.
-    stored = {"equal": {}, **get_meta(db)}
+    stored = {**NOTHING_DECLARED, **get_meta(db)}
     for key, value in meta.items():
         difference = _difference(stored.get(key, value), json.loads(json.dumps(value)))
         if difference:

@@ -7,13 +7,13 @@ order does not matter. A position of a cell can be in nothing else.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from ncode_search import _core
+from ncode_search.agent.declared import Positions, check_known, is_list, items_of, json_text
 from ncode_search.agent.errors import InputError
 
 When = Mapping[str, Mapping[str, Sequence[Any]]]
@@ -34,16 +34,6 @@ class Cell:
     """The option that passes its input on unchanged, if there is one."""
 
 
-class Positions(Protocol):
-    """What an equality needs of its space."""
-
-    positions: dict[str, tuple[Any, ...]]
-    core: _core.Space
-
-    def digit(self, name: str, option: Any) -> int:
-        """The number of an option. Raises `InputError` for an unknown one."""
-
-
 class Equality:
     """The declarations of one space, checked and in one order.
 
@@ -56,7 +46,7 @@ class Equality:
         self._names = list(space.positions)
         self._when = self._checked_when({} if when is None else when)
         self._cells = [self._checked_cell(cell) for cell in cells]
-        self._groups = [self._checked_group(group) for group in _items(interchangeable, "interchangeable")]
+        self._groups = [self._checked_group(group) for group in items_of(interchangeable, "interchangeable")]
         self.core = self._build()
 
     def __bool__(self) -> bool:
@@ -66,6 +56,21 @@ class Equality:
     def conditional(self) -> tuple[bool, ...]:
         """Which positions have a condition."""
         return tuple(name in self._when for name in self._names)
+
+    @property
+    def is_more_than_conditions(self) -> bool:
+        """Whether cells or interchangeable positions make codes equal."""
+        return bool(self._cells or self._groups)
+
+    @property
+    def conditions(self) -> list[tuple[int, int, list[int]]]:
+        """The conditions in the core's numbers: position, what it depends on, and the digits with which it matters."""
+        number = {name: at for at, name in enumerate(self._names)}
+        return [
+            (number[name], number[parent], [self._space.digit(parent, option) for option in options])
+            for name, parents in self._when.items()
+            for parent, options in parents.items()
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """The declarations as a JSON value, the same for the same declarations; empty where there are none."""
@@ -77,15 +82,15 @@ class Equality:
         if not isinstance(when, Mapping):
             raise InputError(f"when is {when!r}; it must be a table of positions")
         for name in when:
-            self._check_known(name, "when")
+            check_known(name, self._names, "when")
         return {name: self._checked_condition(name, when[name]) for name in self._names if name in when}
 
     def _checked_condition(self, name: str, parents: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
         if not isinstance(parents, Mapping) or not parents:
             raise InputError(f"when of position {name!r} is {parents!r}; it must be a table of positions and options")
         for parent, options in parents.items():
-            self._check_known(parent, f"when of position {name!r}")
-            if not _is_list(options) or not options:
+            check_known(parent, self._names, f"when of position {name!r}")
+            if not is_list(options) or not options:
                 raise InputError(f"when of position {name!r}: {parent!r} is {options!r}; it must be a list of options")
         return {parent: self._in_order(parent, parents[parent]) for parent in self._names if parent in parents}
 
@@ -97,8 +102,8 @@ class Equality:
         if not isinstance(cell, Cell) or not isinstance(cell.edges, Mapping) or not cell.edges:
             raise InputError(f"cell {cell!r} has no edges; it needs a table of positions and pairs of nodes")
         for name, nodes in cell.edges.items():
-            self._check_known(name, "cells")
-            if not _is_list(nodes) or len(nodes) != 2 or any(type(node) is not int for node in nodes):
+            check_known(name, self._names, "cells")
+            if not is_list(nodes) or len(nodes) != 2 or any(type(node) is not int for node in nodes):
                 raise InputError(f"position {name!r}: edge {nodes!r} is no pair of nodes, such as [0, 1]")
         edges = {name: (cell.edges[name][0], cell.edges[name][1]) for name in self._names if name in cell.edges}
         self._check_same_options(list(edges), "in one cell")
@@ -109,38 +114,32 @@ class Equality:
         return Cell(edges, cell.none, cell.skip)
 
     def _checked_group(self, group: Sequence[Sequence[str]]) -> list[list[str]]:
-        members = [_items(member, "an interchangeable member") for member in _items(group, "an interchangeable group")]
+        members = [
+            items_of(member, "an interchangeable member") for member in items_of(group, "an interchangeable group")
+        ]
         for name in (name for member in members for name in member):
-            self._check_known(name, "interchangeable")
+            check_known(name, self._names, "interchangeable")
         for meaning_the_same in zip(*members, strict=False):
             self._check_same_options(meaning_the_same, "interchangeable")
         return members
 
-    def _check_known(self, name: object, where: str) -> None:
-        if not isinstance(name, str) or name not in self._space.positions:
-            allowed = ", ".join(map(repr, self._names))
-            raise InputError(f"{where}: unknown position {name!r}; allowed: {allowed}")
-
     def _check_same_options(self, names: Sequence[str], why: str) -> None:
         first, *others = names
         for name in others:
-            if _text(self._space.positions[name]) != _text(self._space.positions[first]):
+            if json_text(self._space.positions[name]) != json_text(self._space.positions[first]):
                 raise InputError(
                     f"position {first!r} and position {name!r} are {why}, but differ in their options: "
-                    f"{_text(self._space.positions[first])} and {_text(self._space.positions[name])}"
+                    f"{json_text(self._space.positions[first])} and {json_text(self._space.positions[name])}"
                 )
 
     def _build(self) -> _core.Canonical:
         """The core numbers positions; its errors are told with their names."""
         number = {name: at for at, name in enumerate(self._names)}
-        conditions = [
-            (number[name], number[parent], [self._space.digit(parent, option) for option in options])
-            for name, parents in self._when.items()
-            for parent, options in parents.items()
-        ]
         groups = [[[number[name] for name in member] for member in group] for group in self._groups]
         try:
-            return _core.Canonical(self._space.core, conditions, [*map(self._cell_in_numbers, self._cells)], groups)
+            return _core.Canonical(
+                self._space.core, self.conditions, [*map(self._cell_in_numbers, self._cells)], groups
+            )
         except ValueError as error:
             named = re.sub(r"position (\d+)", lambda found: f"position {self._names[int(found[1])]!r}", str(error))
             raise InputError(named) from None
@@ -151,21 +150,7 @@ class Equality:
         return [(self._names.index(name), *nodes) for name, nodes in cell.edges.items()], none, skip
 
 
-def declarations(stored: Mapping[str, Any]) -> dict[str, Any]:
+def declared_equality(stored: Mapping[str, Any]) -> dict[str, Any]:
     """The keyword arguments of a space whose declarations `Equality.to_dict` wrote."""
     cells = [Cell(**cell) for cell in stored.get("cells", ())]
     return {"when": stored.get("when"), "cells": cells, "interchangeable": stored.get("interchangeable", ())}
-
-
-def _is_list(value: object) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
-
-
-def _items(value: Any, what: str) -> list[Any]:
-    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
-        raise InputError(f"{what} is {value!r}; it must be a list")
-    return list(value)
-
-
-def _text(options: Sequence[Any]) -> str:
-    return json.dumps(options, ensure_ascii=False, sort_keys=True)

@@ -96,16 +96,17 @@ class History:
 
     @classmethod
     def open(
-        cls, path: Path, space: Mapping[str, Any], objective: Objective, equal: Mapping[str, Any] | None = None
+        cls, path: Path, space: Mapping[str, Any], objective: Objective, declared: Mapping[str, Any] | None = None
     ) -> History:
         """The history of this very search, made if there is none.
 
-        `space` maps position names to options; `equal` says what makes codes equal, see `SearchSpace.equal`. Raises
-        `HistoryError` where the file cannot be used; it is unchanged then.
+        `space` maps position names to options; `declared` is what `SearchSpace.declared` says. Raises `HistoryError`
+        where the file cannot be used; it is unchanged then.
         """
         meta = {
             "space": space,
-            "equal": {} if equal is None else equal,
+            **database.NOTHING_DECLARED,
+            **({} if declared is None else declared),
             "objective": {"goal": objective.goal, "evaluator": objective.evaluator},
         }
         return cls(path, database.open_for_writing(path, meta))
@@ -145,9 +146,9 @@ class History:
         """The search space: position names and their options."""
         return dict(self.meta()["space"])
 
-    def equal(self) -> dict[str, Any]:
-        """What makes codes equal; see `SearchSpace.equal`."""
-        return dict(self.meta().get("equal", {}))
+    def declared(self) -> dict[str, Any]:
+        """What the space declares beside its positions; see `SearchSpace.declared`."""
+        return {key: value for key, value in self.meta().items() if key in database.NOTHING_DECLARED and value}
 
     def objective(self) -> Objective:
         """What the values mean."""

@@ -1,8 +1,9 @@
 """Candidate pools: half mutated or crossed from the best trials, half uniform; all distinct, none seen, none in flight.
 
-Where codes are equal to others, only canonical codes are proposed, each for all of its class. `CandidatePool` holds the
-set of all codes that were ever proposed, so making a pool costs the same after a hundred thousand trials as after ten.
-Where a space runs out, the pool is what is left of it.
+Where codes are equal to others, only canonical codes are proposed, each for all of its class. Where a space has
+constraints, only feasible codes are drawn, bred and listed; one whose canonical code is not feasible is dropped.
+`CandidatePool` holds the set of all codes that were ever proposed, so making a pool costs the same after a hundred
+thousand trials as after ten. Where a space runs out, the pool is what is left of it.
 """
 
 from __future__ import annotations
@@ -37,8 +38,12 @@ class CandidatePool:
 
     def __init__(self, space: SearchSpace, canonical: Canonical | None = None) -> None:
         self._space = space.core
+        self._draws = space.draws
+        # Draws of feasible codes stay so, unless they are replaced by their canonical codes.
+        self._fits = space.fits if space.is_constrained and (canonical or space.has_twins) else None
         self._canonical: Canonical = canonical or space.canonical
         self._seen = _core.CodeSet(space.core)
+        self._none: Codes = np.empty((0, len(space)), dtype=np.uint8)
 
     def mark_seen(self, codes: Codes) -> None:
         """These codes, shape ``(n, L)``, and their equals are never to be proposed again."""
@@ -53,10 +58,10 @@ class CandidatePool:
         chosen = _core.CodeSet(self._space)
         bred = self._collect(chosen, size // 2, lambda count: self._breed(known, count, rng)) if len(known) else []
         missing = size - sum(map(len, bred))
-        fresh = self._collect(chosen, missing, lambda count: self._space.random(count, _seed(rng)))
+        fresh = self._collect(chosen, missing, lambda count: self._draws.random(count, _seed(rng)))
         missing -= sum(map(len, fresh))
         rest = [self._unused(chosen, missing, rng)] if missing else []
-        return rng.permutation(np.concatenate([self._space.from_index([]), *bred, *fresh, *rest]))
+        return rng.permutation(np.concatenate([self._none, *bred, *fresh, *rest]))
 
     def _collect(self, chosen: _core.CodeSet, wanted: int, propose: _Proposer) -> list[Codes]:
         """Up to `wanted` codes that are neither seen nor chosen, from as many proposals as it takes, within reason."""
@@ -72,6 +77,8 @@ class CandidatePool:
 
     def _new(self, chosen: _core.CodeSet, codes: Codes) -> Codes:
         codes = self._canonical(codes)
+        if self._fits is not None:
+            codes = codes[self._fits(codes)]
         fresh = ~self._seen.contains(codes) & ~chosen.contains(codes)
         codes = codes[fresh]
         return codes[_core.CodeSet(self._space).insert(codes)]
@@ -81,11 +88,11 @@ class CandidatePool:
         parents = known.codes[known.best(PARENTS)]
         first, second = parents[rng.integers(len(parents), size=(2, count))]
         half = count // 2
-        crossed = self._space.crossover(first[half:], second[half:], _seed(rng))
+        crossed = self._draws.crossover(first[half:], second[half:], _seed(rng))
         children = [
-            self._space.mutate(first[: half // 2], _seed(rng), 1),
-            self._space.mutate(first[half // 2 : half], _seed(rng), 2),
-            self._space.mutate(crossed, _seed(rng), 1),
+            self._draws.mutate(first[: half // 2], _seed(rng), 1),
+            self._draws.mutate(first[half // 2 : half], _seed(rng), 2),
+            self._draws.mutate(crossed, _seed(rng), 1),
         ]
         # In random order, because only the first of them are taken.
         return rng.permutation(np.concatenate(children))
@@ -95,9 +102,9 @@ class CandidatePool:
 
         Only a space that is nearly used up comes here, so listing it costs no more than the search that used it up.
         """
-        left = [self._space.from_index([])]
-        for start in range(0, self._space.size, _LISTED_AT_ONCE):
-            left.append(self._new(chosen, self._space.enumerate(start, _LISTED_AT_ONCE)))
+        left = [self._none]
+        for start in range(0, self._draws.size, _LISTED_AT_ONCE):
+            left.append(self._new(chosen, self._draws.enumerate(start, _LISTED_AT_ONCE)))
         unused = np.concatenate(left)
         return unused[rng.permutation(len(unused))[:wanted]]
 

@@ -154,7 +154,7 @@ def best_lines(best: Trial, space: SearchSpace) -> list[str]:
     config = space.decode(best.code)
     width = max(map(len, config))
     lines = [f"Best: {_number(best.value)} (trial {best.id}, code {best.code})"]
-    lines += [f"  {name:<{width}}  {_option(option)}" for name, option in config.items()]
+    lines += [f"  {name:<{width}}  {option_text(option)}" for name, option in config.items()]
     if best.metrics:
         lines.append("  " + ", ".join(f"{name} {_number(value)}" for name, value in best.metrics.items()))
     return lines
@@ -191,7 +191,7 @@ def trust_lines(history: History) -> list[str]:
 def status_lines(history: History, owner: str | None) -> list[str]:
     """A search at a glance."""
     counts = history.counts()
-    space, objective = SearchSpace.restore(history.space(), history.equal()), history.objective()
+    space, objective = SearchSpace.restore(history.space(), history.declared()), history.objective()
     settings = history.meta().get("settings", {})
     lines = [
         f"history   {history.path}",
@@ -228,7 +228,8 @@ def _number(value: Any) -> str:
     return f"{value:.0f}" if float(value).is_integer() and abs(value) >= 10 else f"{value:.4g}"
 
 
-def _option(option: Any) -> str:
+def option_text(option: Any) -> str:
+    """An option as people write it."""
     return option if isinstance(option, str) else json.dumps(option)
 
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ncode_search.agent.equality import Cell
 from ncode_search.agent.errors import InputError
 from ncode_search.agent.loop import Observer
 from ncode_search.agent.ranking import RANKERS
@@ -21,6 +20,7 @@ from ncode_search.agent.ranking.address import is_url
 from ncode_search.agent.search import Search
 from ncode_search.agent.settings import RankerSettings, SearchSettings
 from ncode_search.agent.space import SearchSpace
+from ncode_search.agent.space_file import space_of
 from ncode_search.evaluators.options import OptionError, check_options, suggest
 from ncode_search.evaluators.registry import KINDS
 
@@ -29,8 +29,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-TABLES = ("search", "space", "equal", "evaluator", "ranker")
-_EQUAL = ("cells", "interchangeable")
+TABLES = ("search", "space", "equal", "costs", "forbidden", "evaluator", "ranker")
 
 
 @dataclass(frozen=True)
@@ -90,6 +89,8 @@ class SearchFile:
     @classmethod
     def _from_tables(cls, path: Path, tables: Mapping[str, Any]) -> SearchFile:
         for name, table in tables.items():
+            if name == "forbidden":
+                continue  # the one that is a list of tables
             if name not in TABLES or not isinstance(table, Mapping):
                 raise InputError(f"[{name}] is no table of a search file; {suggest(name, TABLES)}")
         search = dict(tables.get("search", {}))
@@ -100,10 +101,19 @@ class SearchFile:
             path=path,
             history=path.parent / history,
             settings=_settings("search", SearchSettings, search),
-            space=_space(tables.get("space", {}), tables.get("equal", {})),
+            space=space_of(tables),
             evaluator=_evaluator(tables.get("evaluator", {})),
             ranker=_settings("ranker", RankerSettings, tables.get("ranker", {})),
         )
+
+
+def load_space(path: Path) -> SearchSpace:
+    """The space of a search file, which may lack all else. Raises `InputError` for anything wrong in it."""
+    tables = _read(path)
+    try:
+        return space_of(tables)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -126,78 +136,6 @@ def _settings(table: str, cls: type[Any], given: Mapping[str, Any]) -> Any:
         return cls(**given)
     except InputError as error:
         raise InputError(f"[{table}] {error}") from None
-
-
-def _space(table: Mapping[str, Any], equal: Mapping[str, Any]) -> SearchSpace:
-    if not table:
-        raise InputError('[space] is missing or empty; name a position and its options a line: "width" = [8, 16, 32]')
-    try:
-        given = _flat(table)
-        positions = {name: _options(name, value) for name, value in given.items()}
-        when = {name: _flat_when(value["when"]) for name, value in given.items() if isinstance(value, Mapping)}
-        space = SearchSpace(positions, when=when)
-    except InputError as error:
-        raise InputError(f"[space] {error}") from None
-    return _with_equal(space, when, equal) if equal else space
-
-
-def _with_equal(space: SearchSpace, when: Mapping[str, Any], table: Mapping[str, Any]) -> SearchSpace:
-    try:
-        _check_keys(table, _EQUAL, "[equal]")
-        cells = [_cell(cell) for cell in _list(table, "cells")]
-        groups = _list(table, "interchangeable")
-        return SearchSpace(space.positions, when=when, cells=cells, interchangeable=groups)
-    except InputError as error:
-        raise InputError(f"[equal] {error}") from None
-
-
-def _cell(table: Any) -> Cell:
-    if not isinstance(table, Mapping) or not isinstance(table.get("edges"), Mapping):
-        raise InputError(f"a cell is {table!r}; write {{ edges = {{ e01 = [0, 1] }}, none = ..., skip = ... }}")
-    _check_keys(table, [field.name for field in dataclasses.fields(Cell)], "a cell")
-    return Cell(_flat(table["edges"]), table.get("none"), table.get("skip"))
-
-
-def _list(table: Mapping[str, Any], key: str) -> list[Any]:
-    value = table.get(key, [])
-    if not isinstance(value, list):
-        raise InputError(f"{key} is {value!r}; it must be a list")
-    return value
-
-
-def _check_keys(table: Mapping[str, Any], known: Sequence[str], where: str) -> None:
-    for key in table:
-        if key not in known:
-            raise InputError(f"{key} is no key of {where}; {suggest(key, known)}")
-
-
-def _is_conditional(value: Mapping[str, Any]) -> bool:
-    """``{ options = [3, 5], when = { op = ["conv"] } }``; any other table is a part of positions' names."""
-    return value.keys() == {"options", "when"} or isinstance(value.get("when"), Mapping)
-
-
-def _options(name: str, value: Any) -> Any:
-    if not isinstance(value, Mapping):
-        return value
-    if value.keys() != {"options", "when"}:
-        raise InputError(f"position {name!r} has the keys {', '.join(value)}; a conditional one has options and when")
-    return value["options"]
-
-
-def _flat_when(when: Any) -> Any:
-    return _flat(when) if isinstance(when, Mapping) else when
-
-
-def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """``stem.width = [8, 16]`` without quotes is a nested table to TOML, and the same position to us."""
-    flat: dict[str, Any] = {}
-    for name, value in table.items():
-        nested = isinstance(value, Mapping) and not _is_conditional(value)
-        inner = _flat(value, f"{prefix}{name}.") if nested else {f"{prefix}{name}": value}
-        if twice := flat.keys() & inner.keys():
-            raise InputError(f"position {min(twice)!r} is given twice; keep one of them")
-        flat |= inner
-    return flat
 
 
 def _evaluator(table: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -46,7 +46,7 @@ class Session:
     """
 
     def __init__(self, path: Path, space: SearchSpace, objective: Objective) -> None:
-        self.history = History.open(path, space.positions, objective, space.equal)
+        self.history = History.open(path, space.positions, objective, space.declared)
         self.space = space
         self.candidates = CandidatePool(space)
         self.queue: deque[Chosen] = deque()

@@ -4,7 +4,8 @@ A configuration is a dictionary from position names to options. Its NCode is a v
 option; as text it is one character a position. Options are JSON values and are told apart by their JSON text, so
 ``1``, ``1.0``, ``true`` and ``"1"`` are four different options.
 
-A space may declare which codes are equal, see `ncode_search.agent.equality`; all that are have one canonical code.
+A space may declare which codes are equal, see `ncode_search.agent.equality`; all that are have one canonical code. And
+it may declare what codes must keep to, see `ncode_search.agent.constraints`; only those that do are ever proposed.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncode_search import _core
-from ncode_search.agent.equality import Cell, Equality, Groups, When, declarations
+from ncode_search.agent.constraints import Constraints, Forbidden, declared_constraints
+from ncode_search.agent.costs import Cost
+from ncode_search.agent.equality import Cell, Equality, Groups, When, declared_equality
 from ncode_search.agent.errors import InputError
 from ncode_search.agent.observations import Codes
 
@@ -40,10 +43,12 @@ class SearchSpace:
         cells: Positions that are the edges of a graph.
         interchangeable: Groups of lists of positions whose order does not matter, such as parallel branches:
             ``[[["a.op", "a.width"], ["b.op", "b.width"]]]``.
+        costs: Additive costs, perhaps with bounds.
+        forbidden: Options that must not come together: ``[{"norm": "none", "activation": ["gelu", "silu"]}]``.
 
     Raises:
-        InputError: where a position has no option, too many, the same one twice, or one that is no JSON value; and for
-            a wrong declaration, see `Equality`.
+        InputError: where a position has no option, too many, the same one twice, or one that is no JSON value; for a
+            wrong declaration, see `Equality` and `Constraints`; and where no code is feasible.
     """
 
     def __init__(
@@ -53,6 +58,8 @@ class SearchSpace:
         when: When | None = None,
         cells: Iterable[Cell] = (),
         interchangeable: Groups = (),
+        costs: Iterable[Cost] = (),
+        forbidden: Iterable[Forbidden] = (),
     ) -> None:
         if not 1 <= len(positions) <= _core.MAX_POSITIONS:
             raise InputError(f"a space has 1 to {_core.MAX_POSITIONS} positions, not {len(positions)}")
@@ -60,6 +67,7 @@ class SearchSpace:
         self.positions: dict[str, tuple[Any, ...]] = {name: tuple(options) for name, options in positions.items()}
         self.core = _core.Space([len(options) for options in self.positions.values()])
         self._equality = Equality(self, when, cells, interchangeable)
+        self._constraints = Constraints(self, costs, forbidden, self._equality.conditions)
 
     def __len__(self) -> int:
         """The number of positions, L."""
@@ -90,7 +98,10 @@ class SearchSpace:
     @property
     def size_text(self) -> str:
         """The size as people read it."""
-        return f"{self.size:,} codes{', some of them equal' if self.has_twins else ''}"
+        if not self.is_constrained:
+            return f"{self.size:,} codes{', some of them equal' if self.has_twins else ''}"
+        equal = ", some of those equal" if self._equality.is_more_than_conditions else ""
+        return f"{self.size:,} codes, {self.feasible:,} of them feasible{equal}"
 
     @property
     def conditional(self) -> tuple[bool, ...]:
@@ -103,9 +114,33 @@ class SearchSpace:
         return bool(self._equality)
 
     @property
-    def equal(self) -> dict[str, Any]:
-        """What makes codes equal, as a JSON value; empty where nothing is declared. See `restore`."""
-        return self._equality.to_dict()
+    def is_constrained(self) -> bool:
+        """Whether the space declares bounds or forbidden combinations."""
+        return self._constraints.is_binding
+
+    @property
+    def feasible(self) -> int:
+        """How many codes are feasible, exactly; all where nothing is declared.
+
+        Of codes that differ only in what does not matter, by conditions, one is counted.
+        """
+        return self.draws.size
+
+    @property
+    def draws(self) -> _core.Space | _core.Feasible:
+        """What draws, breeds and lists the feasible codes."""
+        return self._constraints.core if self._constraints.core is not None and self.is_constrained else self.core
+
+    @property
+    def cost_names(self) -> tuple[str, ...]:
+        """The names of the declared costs, sorted."""
+        return self._constraints.names
+
+    @property
+    def declared(self) -> dict[str, Any]:
+        """All that the space declares beside its positions, as a JSON value without empty parts. See `restore`."""
+        equal = self._equality.to_dict()
+        return {**({"equal": equal} if equal else {}), **self._constraints.to_dict()}
 
     def canonical(self, codes: Codes) -> Codes:
         """The canonical code of every row of `codes`, shape ``(n, L)``: equal codes have the same.
@@ -119,16 +154,36 @@ class SearchSpace:
         """Whether each position of `codes`, shape ``(n, L)``, matters: False where its conditions do not hold."""
         return self._equality.core.active(codes)
 
-    def unique_size(self) -> int:
-        """How many canonical codes there are, by listing the space if it declares any to be equal.
+    def constrained(self, costs: Iterable[Cost] = (), forbidden: Iterable[Forbidden] = ()) -> SearchSpace:
+        """This space with these constraints in place of its own. Raises `InputError` as the class does."""
+        equal = self.declared.get("equal", {})
+        return SearchSpace(self.positions, **declared_equality(equal), costs=costs, forbidden=forbidden)
 
-        Raises `InputError` for a space of more than 10 million codes that does.
+    def fits(self, codes: Codes) -> NDArray[np.bool_]:
+        """Which of canonical `codes`, shape ``(n, L)``, are feasible, and so are all that are equal to them."""
+        draws = self.draws
+        return draws.contains(codes) if isinstance(draws, _core.Feasible) else np.ones(len(codes), dtype=np.bool_)
+
+    def cost(self, codes: Codes) -> NDArray[np.float64]:
+        """The declared costs of `codes`, shape ``(n, L)``: shape ``(n, costs)``, as `cost_names` has them."""
+        return self._constraints.costs(codes)
+
+    def cost_ranges(self) -> dict[str, tuple[float, float]]:
+        """The smallest and the largest of every declared cost, over the feasible codes."""
+        return self._constraints.ranges()
+
+    def unique_size(self) -> int:
+        """How many canonical codes are feasible: at any size where codes are equal by conditions only, else by listing.
+
+        Raises `InputError` where more than 10 million codes would have to be listed.
         """
         if not self.has_twins:
-            return self.size
-        if self.size > COUNTED:
-            raise InputError(f"the space has {self.size:,} codes; canonical ones are counted up to {COUNTED:,}")
-        return sum(map(self._count_canonical, range(0, self.size, _COUNTED_AT_ONCE)))
+            return self.feasible
+        if (counted := self._count_conditional()) is not None:
+            return counted
+        if self.feasible > COUNTED:
+            raise InputError(f"the space has {self.feasible:,} codes; canonical ones are counted up to {COUNTED:,}")
+        return sum(map(self._count_canonical, range(0, self.feasible, _COUNTED_AT_ONCE)))
 
     def encode(self, config: Mapping[str, Any]) -> NDArray[np.uint8]:
         """The NCode of a configuration, shape ``(L,)``.
@@ -168,7 +223,7 @@ class SearchSpace:
 
     def to_json(self) -> str:
         """The whole space as one line of JSON, the same text for the same space."""
-        whole = {"positions": self.positions, "equal": self.equal} if self.has_twins else self.positions
+        whole = {"positions": self.positions, **self.declared} if self.declared else self.positions
         return json.dumps(whole, ensure_ascii=False, separators=(",", ":"))
 
     @classmethod
@@ -176,13 +231,13 @@ class SearchSpace:
         """The space that `to_json` wrote."""
         whole = cast("dict[str, Any]", json.loads(text))
         if isinstance(whole.get("positions"), dict):  # options are lists, so this is no position of that name
-            return cls.restore(whole["positions"], whole["equal"])
+            return cls.restore(whole["positions"], whole)
         return cls(whole)
 
     @classmethod
-    def restore(cls, positions: Mapping[str, Sequence[Any]], equal: Mapping[str, Any]) -> SearchSpace:
-        """The space that has these `positions` and this `equal`."""
-        return cls(positions, **declarations(equal))
+    def restore(cls, positions: Mapping[str, Sequence[Any]], declared: Mapping[str, Any]) -> SearchSpace:
+        """The space of these `positions` that has `declared` this."""
+        return cls(positions, **declared_equality(declared.get("equal", {})), **declared_constraints(declared))
 
     def digit(self, name: str, option: Any) -> int:
         """The number of an option. Raises `InputError` for an unknown one, with a list of what is allowed."""
@@ -193,9 +248,20 @@ class SearchSpace:
             allowed = ", ".join(digits)
             raise InputError(f"position {name!r} has no option {option!r}; allowed: {allowed}") from None
 
+    def _count_conditional(self) -> int | None:
+        """The size of a space whose codes are equal by conditions only, if the core can tell."""
+        if self._equality.is_more_than_conditions:
+            return None
+        if self.is_constrained:
+            return self.feasible
+        try:
+            return _core.Feasible(self.core, conditions=self._equality.conditions, canonical=True).size
+        except (ValueError, OverflowError):
+            return None
+
     def _count_canonical(self, start: int) -> int:
         """Of the codes from an index on: those that are their own canonical code, one in every class."""
-        codes = self.core.enumerate(start, _COUNTED_AT_ONCE)
+        codes = self.draws.enumerate(start, _COUNTED_AT_ONCE)
         return int((self.canonical(codes) == codes).all(axis=1).sum())
 
 

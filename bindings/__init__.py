@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ncode_search.agent.costs import Cost
     from ncode_search.agent.equality import Cell
     from ncode_search.agent.errors import NcodeError
     from ncode_search.agent.history import History
@@ -21,6 +22,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Cell": "ncode_search.agent.equality",
     "Context": "ncode_search.evaluators.base",
+    "Cost": "ncode_search.agent.costs",
     "History": "ncode_search.agent.history",
     "NcodeError": "ncode_search.agent.errors",
     "Pruned": "ncode_search.evaluators.base",
@@ -28,7 +30,18 @@ _HOMES = {
     "Search": "ncode_search.agent.search",
     "SearchSpace": "ncode_search.agent.space",
 }
-__all__ = ["Cell", "Context", "History", "NcodeError", "Pruned", "Result", "Search", "SearchSpace", "__version__"]
+__all__ = [
+    "Cell",
+    "Context",
+    "Cost",
+    "History",
+    "NcodeError",
+    "Pruned",
+    "Result",
+    "Search",
+    "SearchSpace",
+    "__version__",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -37,4 +37,5 @@ PYBIND11_MODULE(_core, module) {
     bindings::register_subspace(module);
     bindings::register_code_set(module);
     bindings::register_canonical(module);
+    bindings::register_feasible(module);
 }

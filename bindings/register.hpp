@@ -10,5 +10,6 @@ void register_space(pybind11::module_& module);
 void register_subspace(pybind11::module_& module);
 void register_code_set(pybind11::module_& module);
 void register_canonical(pybind11::module_& module);
+void register_feasible(pybind11::module_& module);
 
 }  // namespace ncode::bindings

@@ -1,34 +1,13 @@
 #include <memory>
-#include <string>
 
 #include "canonical.hpp"
+#include "condition_rules.hpp"
+#include "items.hpp"
 #include "register.hpp"
 #include "space_calls.hpp"
 
 namespace ncode::bindings {
 namespace {
-
-// The items of an iterable that must have `count` of them.
-py::tuple items_of(const py::handle& object, std::size_t count, const char* name) {
-    const py::tuple items(py::reinterpret_borrow<py::object>(object));
-    if (items.size() != count) {
-        throw py::value_error(std::string(name) + " must have " + std::to_string(count) + " items, not " +
-                              std::to_string(items.size()));
-    }
-    return items;
-}
-
-long long to_number(const py::object& object, const char* name) { return to_numbers(py::make_tuple(object), name)[0]; }
-
-std::vector<ConditionRule> to_conditions(const py::object& objects) {
-    std::vector<ConditionRule> rules;
-    for (const auto object : py::iter(objects)) {
-        const py::tuple items = items_of(object, 3, "a condition");
-        rules.push_back({to_number(items[0], "position"), to_number(items[1], "position"),
-                         to_numbers(items[2], "option")});
-    }
-    return rules;
-}
 
 CellRule to_cell(const py::handle& object) {
     const py::tuple items = items_of(object, 3, "a cell");

@@ -22,6 +22,13 @@ CodeArray valid_copy(const Space& space, const py::object& object, const char* n
     return copy;
 }
 
+void require_same_rows(const CodeArray& first, const CodeArray& second) {
+    if (view(first).rows != view(second).rows) {
+        throw py::value_error("first has " + std::to_string(view(first).rows) + " codes, second has " +
+                              std::to_string(view(second).rows));
+    }
+}
+
 py::list to_index(const Space& space, const py::object& object) {
     const CodeArray codes = batch_from(object);
     space.require_last_index();
@@ -86,10 +93,7 @@ CodeArray cross(const Space& space, const py::object& first, const py::object& s
     const auto number = to_seed(seed);
     auto result = valid_copy(space, first, "first");
     const auto other = valid_copy(space, second, "second");
-    if (view(other).rows != view(result).rows) {
-        throw py::value_error("first has " + std::to_string(view(result).rows) + " codes, second has " +
-                              std::to_string(view(other).rows));
-    }
+    require_same_rows(result, other);
     const CodesOut out = view_out(result);
     without_gil([&] { crossover(out, view(other), number, out); });
     return result;

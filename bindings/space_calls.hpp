@@ -10,6 +10,9 @@ namespace ncode::bindings {
 // A contiguous copy, checked: no other thread can change it.
 CodeArray valid_copy(const Space& space, const py::object& codes, const char* name);
 
+// ValueError unless there are as many codes in both.
+void require_same_rows(const CodeArray& first, const CodeArray& second);
+
 py::list to_index(const Space& space, const py::object& codes);
 CodeArray from_index(const Space& space, const py::object& indices);
 CodeArray enumerate_codes(const Space& space, const py::object& start, const py::object& count);

@@ -8,18 +8,6 @@
 namespace ncode {
 namespace {
 
-std::uint64_t checked_options(std::size_t parent, const std::vector<long long>& allowed, Digit size) {
-    std::uint64_t mask = 0;
-    for (const long long digit : allowed) {
-        if (digit < 0 || digit >= size) {
-            throw std::invalid_argument(position_text(parent) + ": option " + std::to_string(digit) +
-                                        " of a condition is not in 0.." + std::to_string(size - 1));
-        }
-        mask |= std::uint64_t{1} << digit;
-    }
-    return mask;
-}
-
 Condition checked(const Space& space, const ConditionRule& rule) {
     const std::size_t position = checked_position(space, rule.position);
     const std::size_t parent = checked_position(space, rule.parent);
@@ -27,7 +15,7 @@ Condition checked(const Space& space, const ConditionRule& rule) {
         throw std::invalid_argument(position_text(position) + ": its condition on " + position_text(parent) +
                                     " allows no option");
     }
-    return {position, parent, checked_options(parent, rule.allowed, space.sizes()[parent])};
+    return {position, parent, checked_options(space, parent, rule.allowed)};
 }
 
 // Puts the conditions of every position after those of its parents.
@@ -92,6 +80,18 @@ std::vector<Condition> sorted_conditions(const Space& space, const std::vector<C
 
 }  // namespace
 
+std::uint64_t checked_options(const Space& space, std::size_t position, const std::vector<long long>& options) {
+    std::uint64_t mask = 0;
+    for (const long long option : options) {
+        if (option < 0 || option >= space.sizes()[position]) {
+            throw std::invalid_argument(position_text(position) + ": option " + std::to_string(option) +
+                                        " is not in 0.." + std::to_string(space.sizes()[position] - 1));
+        }
+        mask |= std::uint64_t{1} << option;
+    }
+    return mask;
+}
+
 std::string position_text(std::size_t position) { return "position " + std::to_string(position); }
 
 std::size_t checked_position(const Space& space, long long position) {
@@ -111,6 +111,26 @@ void Conditions::mark_active(const Digit* row, bool* active) const {
         const bool allowed = (condition.allowed >> (row[condition.parent] % max_options) & 1) != 0;
         active[condition.position] = active[condition.position] && active[condition.parent] && allowed;
     }
+}
+
+std::vector<std::vector<Condition>> Conditions::requirements() const {
+    std::vector<std::vector<Condition>> result(length_);
+    const auto require = [&](std::size_t position, const Condition& condition) {
+        for (Condition& known : result[position]) {
+            if (known.parent == condition.parent) {
+                known.allowed &= condition.allowed;
+                return;
+            }
+        }
+        result[position].push_back({position, condition.parent, condition.allowed});
+    };
+    for (const Condition& condition : conditions_) {  // those of the parent are known
+        require(condition.position, condition);
+        for (const Condition& inherited : result[condition.parent]) {
+            require(condition.position, inherited);
+        }
+    }
+    return result;
 }
 
 void Conditions::apply(CodesOut codes) const {

@@ -32,6 +32,9 @@ public:
 
     const std::vector<Condition>& all() const { return conditions_; }
 
+    // By position: the digits that others must have so that it matters, those that these need included. Each parent once.
+    std::vector<std::vector<Condition>> requirements() const;
+
     // active[p], for every position of a valid code.
     void mark_active(const Digit* row, bool* active) const;
 
@@ -51,5 +54,8 @@ std::string position_text(std::size_t position);
 
 // Throws std::invalid_argument unless it is a position of the space.
 std::size_t checked_position(const Space& space, long long position);
+
+// Bit d: digit d. Throws std::invalid_argument unless all are options of the position.
+std::uint64_t checked_options(const Space& space, std::size_t position, const std::vector<long long>& options);
 
 }  // namespace ncode

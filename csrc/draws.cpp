@@ -105,27 +105,37 @@ void draw_distinct(const Space& space, std::uint64_t seed, uint128 start, CodesO
     }
 }
 
+Mutation::Mutation(const Space& space, std::size_t changes)
+    : space_(space), positions_(positions_with_choice(space)), changes_(std::min(changes, positions_.size())) {}
+
+void Mutation::operator()(Random& random, Digit* row) {
+    for (std::size_t k = 0; k < changes_; ++k) {  // the start of a shuffle; any order before it is as good
+        std::swap(positions_[k], positions_[k + random.below(positions_.size() - k)]);
+        Digit& digit = row[positions_[k]];
+        digit = other_option(digit, space_.sizes()[positions_[k]], random);
+    }
+}
+
 void mutate(const Space& space, std::uint64_t seed, std::size_t changes, CodesOut codes) {
-    auto positions = positions_with_choice(space);
-    changes = std::min(changes, positions.size());
     Random random(seed, Stream::mutate);
+    Mutation mutation(space, changes);
     for (std::size_t i = 0; i < codes.rows; ++i) {
-        for (std::size_t k = 0; k < changes; ++k) {  // the start of a shuffle; any order before it is as good
-            std::swap(positions[k], positions[k + random.below(positions.size() - k)]);
-            Digit& digit = codes.row(i)[positions[k]];
-            digit = other_option(digit, space.sizes()[positions[k]], random);
-        }
+        mutation(random, codes.row(i));
+    }
+}
+
+void cross(Random& random, const Digit* first, const Digit* second, Digit* out, std::size_t length) {
+    std::uint64_t bits = 0;
+    for (std::size_t p = 0; p < length; ++p) {
+        bits = p % 64 == 0 ? random.next() : bits >> 1;
+        out[p] = (bits & 1) != 0 ? second[p] : first[p];
     }
 }
 
 void crossover(Codes first, Codes second, std::uint64_t seed, CodesOut out) {
     Random random(seed, Stream::crossover);
     for (std::size_t i = 0; i < out.rows; ++i) {
-        std::uint64_t bits = 0;
-        for (std::size_t p = 0; p < out.length; ++p) {
-            bits = p % 64 == 0 ? random.next() : bits >> 1;
-            out.row(i)[p] = (bits & 1) != 0 ? second.row(i)[p] : first.row(i)[p];
-        }
+        cross(random, first.row(i), second.row(i), out.row(i), out.length);
     }
 }
 

@@ -12,7 +12,16 @@ namespace ncode {
 
 // Every kind of draw has a stream of its own, so that one seed used twice gives unrelated numbers. The values are
 // part of the promise.
-enum class Stream : std::uint64_t { random = 0, redraw = 1, mutate = 2, crossover = 3, permutation = 4 };
+enum class Stream : std::uint64_t {
+    random = 0,
+    redraw = 1,
+    mutate = 2,
+    crossover = 3,
+    permutation = 4,
+    feasible = 5,
+    feasible_mutate = 6,
+    feasible_crossover = 7,
+};
 
 class Random {
 public:
@@ -46,6 +55,21 @@ public:
             }
         }
         return high64(product);
+    }
+
+    // The same for bounds above 64 bits: the bits of two words that the bound has, drawn until they are below it.
+    uint128 below128(uint128 bound) {
+        if (high64(bound) == 0) {
+            return below(low64(bound));
+        }
+        const std::uint64_t mask = low_mask(static_cast<unsigned>(std::bit_width(high64(bound))));
+        for (;;) {
+            const std::uint64_t high = next() & mask;
+            const uint128 value = join64(high, next());
+            if (value < bound) {
+                return value;
+            }
+        }
     }
 
 private:

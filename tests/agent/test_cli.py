@@ -242,6 +242,49 @@ def test_best_of_a_search_without_a_completed_trial_says_so(folder: Path) -> Non
     assert (done.returncode, done.stderr) == (1, "ncode: x.db: no trial has completed yet\n")
 
 
+SPACE = """
+[space]
+op = ["conv", "pool"]
+kernel = { options = [3, 5], when = { op = ["conv"] } }
+width = [8, 16, 32]
+[costs.params]
+options.op = { conv = 9, pool = 0 }
+options.width = [1, 2, 4.5]
+most = 12
+"""
+
+
+def test_a_space_is_shown_with_what_it_costs(folder: Path) -> None:
+    (folder / "space.toml").write_text(SPACE)
+    done = ncode(folder, "space", "space.toml")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(
+        "space.toml: 3 positions\n"
+        "  op      conv, pool\n"
+        "  kernel  3, 5   only where op is conv\n"
+        "  width   8, 16, 32\n"
+        "  codes        12\n"
+        "  feasible     7\n"
+        "  different    7\n"
+        "  cost params  1 to 11, most = 12\n"
+        "7 of them:\n"
+    )
+    assert "\n  102  op pool, width 32; params 4.5\n" in done.stdout
+    assert "\n  010  op conv, kernel 5, width 8; params 10\n" in done.stdout
+    (folder / "space.toml").write_text(SPACE.replace("most = 12", "most = 0"))
+    said = ["space.toml: no code fits: [costs.params] most = 0, but the smallest possible is 1"]
+    assert_refused(ncode(folder, "space", "space.toml"), said)
+
+
+def test_a_space_too_large_to_be_counted_is_shown(folder: Path) -> None:
+    lines = "\n".join(f"p{at} = [1, 2, 3, 4, 5]" for at in range(60))
+    (folder / "space.toml").write_text(f"[space]\n{lines}\nlast = {{ options = [1, 2], when = {{ p0 = [1] }} }}")
+    done = ncode(folder, "space", "space.toml")
+    assert done.returncode == 0, done.stderr
+    assert "different  not counted: the space has 1,734," in done.stdout
+    assert "\n10 of them:\n" in done.stdout
+
+
 def test_help_and_version(folder: Path) -> None:
     for arguments in (["--help"], ["run", "--help"], ["trials", "-h"]):
         done = ncode(folder, *arguments)

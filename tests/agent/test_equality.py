@@ -96,7 +96,7 @@ def test_a_space_without_declarations_is_as_it_was() -> None:
     codes = space.core.random(20, 1)
     assert space.canonical(codes) is codes
     assert space.active(codes).all()
-    assert (space.has_twins, space.conditional, space.equal) == (False, (False,) * 4, {})
+    assert (space.has_twins, space.conditional, space.declared) == (False, (False,) * 4, {})
     assert space.unique_size() == space.size == 36
     assert space.to_json() == (
         '{"a.op":["conv","pool"],"a.width":[8,16,32],"b.op":["conv","pool"],"b.width":[8,16,32]}'
@@ -115,8 +115,17 @@ def test_conditions_and_branches() -> None:
     assert space.decode(code)["a.width"] == 32
 
 
+def test_conditions_alone_are_counted_in_a_space_of_any_size() -> None:
+    positions = {f"{part}{at}": [0, 1, 2] for at in range(20) for part in ("op", "width", "depth")}
+    when = {f"{part}{at}": {f"op{at}": [2]} for at in range(20) for part in ("width", "depth")}
+    assert SearchSpace(positions, when=when).unique_size() == 11**20
+    far = dict(sorted(positions.items()))
+    with pytest.raises(InputError, match="canonical ones are counted up to 10,000,000"):
+        SearchSpace(far, when=when).unique_size()
+
+
 def test_a_large_space_is_not_counted() -> None:
-    space = SearchSpace({f"p{at}": [0, 1] for at in range(24)}, when={"p1": {"p0": [1]}})
+    space = SearchSpace({f"p{at}": [0, 1] for at in range(24)}, interchangeable=[[["p0"], ["p1"]]])
     with pytest.raises(InputError, match="the space has 16,777,216 codes; canonical ones are counted up to 10,000,000"):
         space.unique_size()
 
@@ -131,7 +140,7 @@ def test_a_large_space_is_not_counted() -> None:
     ],
 )
 def test_declarations_are_kept(space: SearchSpace) -> None:
-    for again in (SearchSpace.from_json(space.to_json()), SearchSpace.restore(space.positions, space.equal)):
+    for again in (SearchSpace.from_json(space.to_json()), SearchSpace.restore(space.positions, space.declared)):
         assert again == space
         assert hash(again) == hash(space)
         codes = space.core.enumerate(0, space.size)

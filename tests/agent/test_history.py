@@ -155,22 +155,36 @@ def test_another_search_is_refused_with_what_differs(path: Path, space: dict, ob
 
 
 def test_other_equalities_are_another_search(path: Path) -> None:
-    equal = {"when": {"width": {"op": ["conv"]}}}
-    History.open(path, SPACE, OBJECTIVE, equal).close()
-    with History.open(path, SPACE, OBJECTIVE, equal) as history:
-        assert history.equal() == equal
-    for other in (None, {"when": {"width": {"op": [None]}}}):
+    declared = {"equal": {"when": {"width": {"op": ["conv"]}}}}
+    History.open(path, SPACE, OBJECTIVE, declared).close()
+    with History.open(path, SPACE, OBJECTIVE, declared) as history:
+        assert history.declared() == declared
+    for other in (None, {"equal": {"when": {"width": {"op": [None]}}}}):
         with pytest.raises(HistoryError, match="holds a search with another equal: 'when"):
             History.open(path, SPACE, OBJECTIVE, other)
 
 
-def test_a_history_of_the_first_version_has_no_equal_codes(path: Path) -> None:
+def test_other_constraints_are_another_search(path: Path) -> None:
+    costs = {"params": {"options": {"width": [8, 16]}, "most": 9}}
+    declared = {"costs": costs, "forbidden": [{"width": [8]}]}
+    History.open(path, SPACE, OBJECTIVE, declared).close()
+    with History.open(path, SPACE, OBJECTIVE, declared) as history:
+        assert history.declared() == declared
+    with pytest.raises(HistoryError, match="another costs: 'params.most' is 9 in the history and 8 now"):
+        History.open(path, SPACE, OBJECTIVE, {**declared, "costs": {"params": {**costs["params"], "most": 8}}})
+    with pytest.raises(HistoryError, match="another forbidden"):
+        History.open(path, SPACE, OBJECTIVE, {"costs": costs})
+
+
+def test_a_history_of_the_first_version_declares_nothing(path: Path) -> None:
     with History.open(path, SPACE, OBJECTIVE) as history:
-        history.db.execute("DELETE FROM meta WHERE key = 'equal'")
+        history.db.execute("DELETE FROM meta WHERE key IN ('equal', 'costs', 'forbidden')")
     with pytest.raises(HistoryError, match="'when' is only in the new one"):
-        History.open(path, SPACE, OBJECTIVE, {"when": {"width": {"op": ["conv"]}}})
+        History.open(path, SPACE, OBJECTIVE, {"equal": {"when": {"width": {"op": ["conv"]}}}})
+    with pytest.raises(HistoryError, match="another costs: 'params' is only in the new one"):
+        History.open(path, SPACE, OBJECTIVE, {"costs": {"params": {"options": {"width": [8, 16]}}}})
     with History.open(path, SPACE, OBJECTIVE) as history:
-        assert history.equal() == {}
+        assert history.declared() == {}
 
 
 def test_a_newer_schema_is_refused_and_left_alone(path: Path) -> None:

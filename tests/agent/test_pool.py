@@ -41,6 +41,15 @@ def test_a_pool_is_new_and_distinct_and_as_large_as_what_is_left_allows(
     assert not rows(pool) & rows(log.view().codes)
 
 
+def test_a_space_too_large_for_indices_has_pools() -> None:
+    space = space_of(*[5] * 60)
+    assert space.size > 2**128
+    log = ObservationLog(60)
+    log.load(space.core.random(3, 1), np.arange(3.0), space.core.random(0, 1))
+    pool = CandidatePool(space).draw(log.view(), 20, np.random.default_rng(0))
+    assert len(rows(pool)) == 20
+
+
 def test_a_whole_space_is_proposed_once_and_only_once() -> None:
     space = space_of(3, 3, 3, 3)
     candidates, log, rng = CandidatePool(space), ObservationLog(4), np.random.default_rng(0)

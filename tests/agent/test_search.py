@@ -317,7 +317,7 @@ def test_equal_codes_are_one_trial_also_after_a_restart(make_search) -> None:
     """`kernel` and `width` matter for convolutions only: 2 * 3 + 1 networks. The embedded ranker decides."""
     positions = {"op": ["conv", "pool"], "kernel": [3, 5], "width": [8, 16, 32]}
     space = SearchSpace(positions, when={"kernel": {"op": ["conv"]}, "width": {"op": ["conv"]}})
-    seen = []
+    seen: list[tuple[object, ...]] = []
     for trials in (4, 7):
         with make_search(None, space=space, ranker="embedded", trials=8) as search:
             while len(seen) < trials:

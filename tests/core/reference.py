@@ -82,7 +82,7 @@ def hash128(code: Code) -> tuple[int, int]:
 class Random:
     """xoshiro256++ and Lemire's unbiased draw below a bound."""
 
-    RANDOM, REDRAW, MUTATE, CROSSOVER, PERMUTATION = range(5)
+    RANDOM, REDRAW, MUTATE, CROSSOVER, PERMUTATION, FEASIBLE, FEASIBLE_MUTATE, FEASIBLE_CROSSOVER = range(8)
 
     def __init__(self, seed: int, stream: int) -> None:
         start = mix(seed) ^ mix(WORD - 1 - stream)
@@ -100,6 +100,14 @@ class Random:
             high, low = divmod(self.next() * bound, WORD)
             if low >= WORD % bound:
                 return high
+
+    def below128(self, bound: int) -> int:
+        if bound < WORD:
+            return self.below(bound)
+        while True:
+            high = self.next() % 2 ** (bound // WORD).bit_length()
+            if (value := high * WORD + self.next()) < bound:
+                return value
 
 
 def _rotated(x: int, count: int) -> int:
@@ -125,26 +133,33 @@ def _digit(options: int, chunk: int, redraws: Random) -> int:
 
 def mutate(sizes: Sequence[int], parents: Sequence[Code], seed: int, changes: int) -> list[Code]:
     draws = Random(seed, Random.MUTATE)
-    free = [position for position, options in enumerate(sizes) if options > 1]
-    result = []
-    for parent in parents:
-        code = list(parent)
-        for k in range(min(changes, len(free))):
-            chosen = k + draws.below(len(free) - k)
-            free[k], free[chosen] = free[chosen], free[k]
-            others = [option for option in range(sizes[free[k]]) if option != code[free[k]]]
-            code[free[k]] = others[draws.below(len(others))]
-        result.append(tuple(code))
-    return result
+    free = positions_with_choice(sizes)
+    return [mutated(sizes, parent, draws, free, changes) for parent in parents]
+
+
+def positions_with_choice(sizes: Sequence[int]) -> list[int]:
+    return [position for position, options in enumerate(sizes) if options > 1]
+
+
+def mutated(sizes: Sequence[int], parent: Code, draws: Random, free: list[int], changes: int) -> Code:
+    """One code; `free` is shuffled on."""
+    code = list(parent)
+    for k in range(min(changes, len(free))):
+        chosen = k + draws.below(len(free) - k)
+        free[k], free[chosen] = free[chosen], free[k]
+        others = [option for option in range(sizes[free[k]]) if option != code[free[k]]]
+        code[free[k]] = others[draws.below(len(others))]
+    return tuple(code)
 
 
 def crossover(first: Sequence[Code], second: Sequence[Code], seed: int) -> list[Code]:
     draws = Random(seed, Random.CROSSOVER)
-    result = []
-    for one, other in zip(first, second, strict=True):
-        words = [draws.next() for _ in range(0, len(one), 64)]
-        result.append(tuple(other[p] if words[p // 64] >> p % 64 & 1 else one[p] for p in range(len(one))))
-    return result
+    return [crossed(one, other, draws) for one, other in zip(first, second, strict=True)]
+
+
+def crossed(one: Code, other: Code, draws: Random) -> Code:
+    words = [draws.next() for _ in range(0, len(one), 64)]
+    return tuple(other[p] if words[p // 64] >> p % 64 & 1 else one[p] for p in range(len(one)))
 
 
 def permuted(count: int, seed: int, position: int) -> int:

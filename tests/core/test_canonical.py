@@ -227,7 +227,7 @@ TRIANGLE = [(0, 0, 1), (1, 0, 2), (2, 1, 2)]
     [
         ({"conditions": [(9, 0, [1])]}, "there is no position 9; the space has 0..5"),
         ({"conditions": [(0, -1, [1])]}, "there is no position -1; the space has 0..5"),
-        ({"conditions": [(0, 1, [3])]}, "position 1: option 3 of a condition is not in 0..2"),
+        ({"conditions": [(0, 1, [3])]}, "position 1: option 3 is not in 0..2"),
         ({"conditions": [(0, 1, [])]}, "position 0: its condition on position 1 allows no option"),
         ({"conditions": [(0, 0, [1])]}, "conditions in a circle: position 0 needs position 0"),
         (

@@ -18,7 +18,7 @@ def test_stub_matches_the_module(tmp_path: Path) -> None:
     (package / "_core.pyi").symlink_to(ROOT / "bindings" / "_core.pyi")
     allowed = tmp_path / "allowed"  # pybind11's metaclass, which is nobody's business
     allowed.write_text(
-        "".join(f"ncode_search._core.{name}\n" for name in ("Canonical", "CodeSet", "Space", "Subspace"))
+        "".join(f"ncode_search._core.{name}\n" for name in ("Canonical", "CodeSet", "Feasible", "Space", "Subspace"))
     )
     command = [sys.executable, "-m", "mypy.stubtest", "ncode_search._core", "--allowlist", str(allowed)]
     environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
