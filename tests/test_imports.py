@@ -25,7 +25,7 @@ ORDER = [
     {"agent.equality", "agent.costs"},
     {"agent.constraints"},
     {"agent.space", "agent.database"},
-    {"agent.history", "agent.pool", "agent.score_table", "agent.ranking"},
+    {"agent.history", "agent.measured_cost", "agent.pool", "agent.score_table", "agent.ranking"},
     {"agent.bench", "agent.pruned_space"},
     {"agent.tuning"},
     {"agent.agent_lock", "agent.worker"},
