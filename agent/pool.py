@@ -22,6 +22,10 @@ PARENTS = 10
 _TRIES = 16
 """Draws per missing candidate before the rest of a nearly used-up space is listed instead."""
 _LISTED_AT_ONCE = 1 << 16
+_MOST_LISTED = 1 << 28
+"""Codes of the largest set that is listed. No search uses up a larger one, but where nearly all feasible codes of a class
+have a canonical code that is not feasible, draws may find none.
+"""
 
 _Proposer = Callable[[int], Codes]
 Canonical = Callable[[Codes], Codes]
@@ -60,7 +64,7 @@ class CandidatePool:
         missing = size - sum(map(len, bred))
         fresh = self._collect(chosen, missing, lambda count: self._draws.random(count, _seed(rng)))
         missing -= sum(map(len, fresh))
-        rest = [self._unused(chosen, missing, rng)] if missing else []
+        rest = [self._unused(chosen, missing, rng)] if missing and self._draws.size <= _MOST_LISTED else []
         return rng.permutation(np.concatenate([self._none, *bred, *fresh, *rest]))
 
     def _collect(self, chosen: _core.CodeSet, wanted: int, propose: _Proposer) -> list[Codes]:
