@@ -23,8 +23,8 @@ _TRIES = 16
 """Draws per missing candidate before the rest of a nearly used-up space is listed instead."""
 _LISTED_AT_ONCE = 1 << 16
 _MOST_LISTED = 1 << 28
-"""Codes of the largest set that is listed. No search uses up a larger one, but where nearly all feasible codes of a class
-have a canonical code that is not feasible, draws may find none.
+"""Codes of the largest set that is listed. No search uses up a larger one, but where the canonical codes of nearly all
+feasible ones are not feasible, draws may find none.
 """
 
 _Proposer = Callable[[int], Codes]
