@@ -21,6 +21,7 @@ from ncode_search import _core
 from ncode_search.agent.errors import InputError
 from ncode_search.agent.history import History
 from ncode_search.agent.observations import Codes, Observations
+from ncode_search.agent.settings import check_keep
 from ncode_search.agent.space import SearchSpace
 
 Saliency = Mapping[str, Sequence[float] | NDArray[np.float64]]
@@ -78,13 +79,32 @@ def prune(space: SearchSpace, saliency: Saliency, keep: int | float, scope: str 
         InputError: for a saliency that is not one finite number an option, a `keep` that cannot be, and where no code
             of the part keeps to the space's bounds.
     """
-    _check_keep(keep, scope)
+    check_keep(keep)
+    _check_scope(scope)
     groups = [_Group(space, names, saliency) for names in _same_options(space) if any(one in saliency for one in names)]
     _check_names(space, saliency)
     kept = {name: list(range(len(options))) for name, options in space.positions.items()}
     for group, digits in zip(groups, _kept_of_groups(groups, keep, scope), strict=True):
         kept |= dict.fromkeys(group.names, digits)
     return _part(space, kept)
+
+
+def focused(space: SearchSpace, known: Observations, keep: int | float) -> SearchSpace:
+    """`space` with all but the options that did best in the `known` trials forbidden, at every position.
+
+    Its codes are codes of `space`. Where no code that keeps to the space's constraints is left, this is `space`.
+    """
+    try:
+        kept = prune(space, marginal_saliency(space, known), keep).core.kept
+        dropped = {
+            name: [option for digit, option in enumerate(options) if digit not in digits]
+            for (name, options), digits in zip(space.positions.items(), kept, strict=True)
+        }
+        forbidden = [{name: options} for name, options in dropped.items() if options]
+        declared = {**space.declared, "forbidden": [*space.declared.get("forbidden", ()), *forbidden]}
+        return SearchSpace.restore(space.positions, declared)
+    except InputError:
+        return space
 
 
 def l1_saliency(state_dict: Mapping[str, Any], mapping: Mapping[str, Sequence[Sequence[str]]]) -> Saliency:
@@ -237,12 +257,9 @@ def _same_options(space: SearchSpace) -> list[list[str]]:
     return linked + [[name] for name in space if name not in in_group]
 
 
-def _check_keep(keep: int | float, scope: str) -> None:
+def _check_scope(scope: str) -> None:
     if scope not in SCOPES:
         raise InputError(f"scope is {scope!r}; allowed: {', '.join(SCOPES)}")
-    is_count = isinstance(keep, int) and not isinstance(keep, bool) and keep >= 1
-    if not is_count and not (isinstance(keep, float) and 0 < keep <= 1):
-        raise InputError(f"keep is {keep!r}; allowed: a number of options from 1, or a share above 0.0 and up to 1.0")
 
 
 def _check_names(space: SearchSpace, saliency: Saliency) -> None:

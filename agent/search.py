@@ -33,6 +33,7 @@ from ncode_search.agent.errors import InputError, NcodeError, SearchFailedError
 from ncode_search.agent.functions import evaluator_table
 from ncode_search.agent.history import History, Objective, Trial
 from ncode_search.agent.loop import Observer, SearchLoop
+from ncode_search.agent.pool import Focus
 from ncode_search.agent.processes import ProcessId
 from ncode_search.agent.proposals import Proposer
 from ncode_search.agent.ranking import make_ranker
@@ -295,7 +296,9 @@ class Search:
     def _open(self) -> Session:
         if self._session is None:
             objective = Objective(self.settings.goal, self._evaluator)
-            self._session = Session(self.path, self.space, objective)
+            after, keep = self.settings.prune_after, self.settings.keep
+            focus = None if after is None else Focus(after, keep)
+            self._session = Session(self.path, self.space, objective, focus)
         return self._session
 
     def _ready_proposer(self) -> Proposer:

@@ -19,7 +19,7 @@ from ncode_search.agent import agent_lock
 from ncode_search.agent.database import translated
 from ncode_search.agent.history import Decision, History, Objective, Trial
 from ncode_search.agent.observations import FORECASTERS, ObservationLog, Observations
-from ncode_search.agent.pool import CandidatePool
+from ncode_search.agent.pool import CandidatePool, Focus
 from ncode_search.agent.processes import ProcessId
 from ncode_search.agent.space import Config, SearchSpace
 from ncode_search.agent.states import TrialState
@@ -45,10 +45,10 @@ class Session:
     Raises `HistoryError` where the file cannot be used, `HistoryInUseError` where another agent has it.
     """
 
-    def __init__(self, path: Path, space: SearchSpace, objective: Objective) -> None:
+    def __init__(self, path: Path, space: SearchSpace, objective: Objective, focus: Focus | None = None) -> None:
         self.history = History.open(path, space.positions, objective, space.declared)
         self.space = space
-        self.candidates = CandidatePool(space)
+        self.candidates = CandidatePool(space, focus=focus)
         self.queue: deque[Chosen] = deque()
         """Chosen trials without a worker, the oldest first."""
         self.orphans: deque[Trial] = deque()

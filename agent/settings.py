@@ -37,12 +37,19 @@ class SearchSettings:
     """Time limit of one attempt at a trial: seconds, or text such as ``"90s"``, ``"10m"``, ``"2h"``, ``"1d"``."""
     retries: int = 1
     """Further attempts at a trial after its first one failed."""
+    prune_after: int | None = None
+    """Completed trials after which only the options that did best in them are proposed; default: never."""
+    keep: int | float = 0.5
+    """With `prune_after`: how many options of every position are kept, or what share of them (a float up to 1.0)."""
 
     def __post_init__(self) -> None:
         _at_least("trials", self.trials, 1)
         _at_least("workers", self.workers, 1)
         _at_least("seed", self.seed, 0)
         _at_least("retries", self.retries, 0)
+        if self.prune_after is not None:
+            _at_least("prune_after", self.prune_after, 1)
+        check_keep(self.keep)
         if self.goal not in GOALS:
             raise InputError(f"goal is {self.goal!r}; allowed: {', '.join(map(repr, GOALS))}")
         object.__setattr__(self, "timeout", None if self.timeout is None else parse_duration("timeout", self.timeout))
@@ -112,6 +119,13 @@ def parse_duration(name: str, value: str | float) -> float:
         allowed = 'seconds above 0, or text such as "90s", "10m", "2h", "1d"; at most 3650 days'
         raise InputError(f"{name} is {value!r}; allowed: {allowed}")
     return float(value)
+
+
+def check_keep(keep: int | float) -> None:
+    """Raises `InputError` unless it is a number of options, or a share of them."""
+    is_count = isinstance(keep, int) and not isinstance(keep, bool) and keep >= 1
+    if not is_count and not (isinstance(keep, float) and 0 < keep <= 1):
+        raise InputError(f"keep is {keep!r}; allowed: a number of options from 1, or a share above 0.0 and up to 1.0")
 
 
 def _at_least(name: str, value: int, least: int) -> None:

@@ -1,8 +1,6 @@
 #include "diagram.hpp"
 
 #include <algorithm>
-#include <array>
-#include <deque>
 #include <stdexcept>
 #include <string>
 #include <unordered_map>

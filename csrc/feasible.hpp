@@ -7,7 +7,6 @@
 
 #include <memory>
 #include <optional>
-#include <string>
 #include <vector>
 
 #include "costs.hpp"
@@ -34,7 +33,7 @@ struct ConstraintRules {
 
 // The constraint with which nothing was left, when they were taken from the one that most codes keep to alone on.
 struct Conflict {
-    std::size_t constraint;          // costs first, then forbidden combinations
+    std::size_t constraint;         // costs first, then forbidden combinations
     std::optional<Range> possible;  // of a cost: what it is between in the codes that keep to the constraints before it
 };
 

@@ -333,3 +333,23 @@ def test_equal_codes_are_one_trial_also_after_a_restart(make_search) -> None:
         search.ask()
     with make_search(None, space=SearchSpace(positions)) as search, pytest.raises(HistoryError, match="another equal"):
         search.ask()
+
+
+def test_after_so_many_trials_only_the_best_options_are_proposed_also_after_a_restart(make_search) -> None:
+    space = SearchSpace({"a": [*range(8)], "b": [*range(8)]})
+    late = []
+    for _ in range(2):
+        settings = {"space": space, "ranker": "evolution", "trials": 60, "prune_after": 40, "keep": 0.5, "seed": 1}
+        with make_search(None, **settings) as search:
+            for _ in range(24):
+                trial = search.ask()
+                late += [trial.config["a"]] if trial.id > 41 else []
+                search.tell(trial, float(trial.config["a"]))
+    assert len(late) == 48 - 41
+    assert min(late) >= 3, "chance may keep one that is not among the best half"
+
+
+@pytest.mark.parametrize("wrong", [{"prune_after": 0}, {"keep": 0}, {"keep": 1.5}, {"keep": "half"}])
+def test_wrong_pruning_is_refused(make_search, wrong: dict) -> None:
+    with pytest.raises(InputError, match=f"{next(iter(wrong))} is"):
+        make_search(None, **wrong)

@@ -54,3 +54,22 @@ def test_mutate_and_crossover() -> None:
     assert SPACE.to_text(children) == ["12113c3ej3qh", "104667bhm3mH", "011657371o3k", "0232878i7nqQ"]
     children = SPACE.crossover(CODES, CODES[::-1], 7)
     assert SPACE.to_text(children) == ["1202873i7nqh", "014697bhfo3n", "1006973h123T", "02028c3ejnqQ"]
+
+
+def test_feasible_codes() -> None:
+    costs = [list(range(size)) for size in SPACE.sizes]
+    feasible = _core.Feasible(SPACE, [(costs, [(3, [[d * e for e in range(11)] for d in range(7)])], 40, 60)])
+    assert feasible.size == 203220646974
+    drawn = [feasible.random(2, 7), feasible.sample(2, 7), feasible.mutate(CODES, 7, 3)]
+    assert [SPACE.to_text(codes)[:2] for codes in drawn] == [
+        ["00014c82a3c4", "11200b935e67"],
+        ["024054e62049", "110129541k29"],
+        ["02125c3e3602", "004163bh0218"],
+    ]
+    children = feasible.crossover(CODES, CODES[::-1], 7)
+    assert SPACE.to_text(children) == ["120657301111", "014667000000", "104667000000", "12125c3i2200"]
+    wide = _core.Feasible(_core.Space([2] * 127), forbidden=[[(0, [1]), (1, [1])]])
+    assert wide.to_index(wide.random(2, 7)) == [
+        8002312179333095055024686079143361229,
+        120834651684930423536367479397181468421,
+    ]
