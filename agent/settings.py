@@ -80,7 +80,7 @@ class RankerSettings:
     deadline: str | float = 60.0
     """Time limit of one decision; past it the evolution ranker decides. Written like `timeout`."""
     threads: int | None = None
-    """CPU threads of the model; default: all cores."""
+    """CPU threads of the model; default: one for an embedded model, all cores for a language model."""
     gpu_layers: int = 0
     """Layers of the model to keep on a GPU, -1 for all of them."""
     server_model: str | None = None

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 from ncode_search.agent.observations import FORECASTERS, Observations
 from ncode_search.agent.ranking.base import ChoiceSpace, RankerInfo, Ranking
@@ -83,6 +84,7 @@ class EmbeddedRanker:
         self._model, self._folder, self._room = model, folder, room
         self._settings = replace(settings or VectorSettings(), room=room + 2 * OTHERS)
         self._info = RankerInfo("embedded", model)
+        self._blas = ThreadpoolController()
         self._session: VectorSession | None = None
         self._file: EmbeddedFile | None = None
 
@@ -113,8 +115,7 @@ class EmbeddedRanker:
         """Expected improvements, with what was predicted and who had how much say."""
         if not len(known):
             return Ranking(rng.random(len(pool)))
-        trials, scale = self._visible(known)
-        predicted, surrogates = self._distributions(trials, self._choices(pool))
+        trials, scale, predicted, surrogates = self._look(known, pool)
         blended = np.einsum("s,msb->mb", _BLEND, surrogates) + (1 - _BLEND.sum()) * predicted
         model, ridge = (Prediction(each, self._centres) for each in (blended, surrogates[:, 0]))
         weights = earned(known, scale)
@@ -128,11 +129,14 @@ class EmbeddedRanker:
 
     def predict(self, known: Observations, pool: NDArray[np.uint8], rng: np.random.Generator) -> Prediction:
         """What the model alone predicts for a history of at least one trial."""
-        trials, _ = self._visible(known)
-        return Prediction(self._distributions(trials, self._choices(pool))[0], self._centres)
+        return Prediction(self._look(known, pool)[2], self._centres)
 
-    def _visible(self, known: Observations) -> tuple[Trials, NormalScores]:
-        return visible(self._choices.observations(known), self._features, self._room)
+    def _look(self, known: Observations, pool: NDArray[np.uint8]) -> tuple[Trials, NormalScores, Floats, Floats]:
+        """What is seen of the history, its scale, and what `_distributions` gives."""
+        # The matrices are small: more threads gain nothing, and spin for seconds where trainings use the cores.
+        with self._blas.limit(limits=1, user_api="blas"):
+            trials, scale = visible(self._choices.observations(known), self._features, self._room)
+            return trials, scale, *self._distributions(trials, self._choices(pool))
 
     def _distributions(self, trials: Trials, pool: NDArray[np.uint8]) -> tuple[Floats, Floats]:
         """The model's over the bins, shape ``(m, bins)``, and the surrogates', shape ``(m, surrogates, bins)``."""

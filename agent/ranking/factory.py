@@ -33,8 +33,8 @@ def make_ranker(
     `model`: a .gguf file (relative paths from `folder`), ``smollm2``, or a server's address; without one, ``embedded``
     is the packaged model and ``llama`` is SmolLM2. What a file is used as depends on its metadata, not on `kind`.
     `history`: most past trials that the model sees; `shuffles`: orders of the pool's list that are averaged;
-    `threads`: CPU threads, None for the physical cores; `gpu_layers`: layers on the GPU, negative for all;
-    `server_model`, `api_key_env`, `deadline`: as in `ServerSettings`. Raises `InputError` for an unknown kind or
+    `threads`: CPU threads, None for one (embedded) or the physical cores (llama);
+    `gpu_layers`: layers on the GPU, negative for all; `server_model`, `api_key_env`, `deadline`: as in `ServerSettings`. Raises `InputError` for an unknown kind or
     an address that is none.
     """
     if kind == "random":
@@ -53,7 +53,7 @@ def make_ranker(
         from ncode_search.agent.ranking.embedded import EmbeddedRanker
         from ncode_search.agent.ranking.vector_session import VectorSettings
 
-        vectors = VectorSettings(threads, gpu_layers)
+        vectors = VectorSettings(threads or 1, gpu_layers)
         return EmbeddedRanker(space, model=model, folder=folder, room=history, settings=vectors)
     # Without our metadata it is a language model, which gets the published prompt.
     from ncode_search.agent.ranking.llama import LlamaRanker

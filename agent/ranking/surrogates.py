@@ -29,7 +29,7 @@ _MOST_FITTED = 96
 _NEARNESS = 0.7
 """Share of an ordered position's similarity that depends on how near two options are."""
 _PENALTIES = 10.0 ** np.linspace(-2, 3, 11)
-_LENGTHS = (0.5, 1.0, 2.0, 4.0, 8.0)
+_LENGTHS = (1.0, 2.0, 4.0, 8.0)
 _LEAST_SCALE = 0.05
 """Variance where all scores are equal."""
 _NOISES = np.array([1e-3, 1e-2, 0.05, 0.1, 0.3, 0.6, 1.0])

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ncode_search.agent.ranking.llama_library import last_words, physical_cores
+from ncode_search.agent.ranking.llama_library import last_words
 from ncode_search.agent.ranking.loaded_model import LoadedModel
 
 MOST_CANDIDATES = 255
@@ -29,8 +29,8 @@ Vectors = NDArray[np.float32]
 class VectorSettings:
     """How the model is loaded."""
 
-    threads: int | None = None
-    """CPU threads; None for the physical cores."""
+    threads: int = 1
+    """CPU threads. The model is small: a second one gains little, and waits long where trainings use the cores."""
     gpu_layers: int = 0
     """Layers on the GPU; negative for all of them."""
     room: int = 384
@@ -112,5 +112,5 @@ class VectorSession(LoadedModel):
         params.n_seq_max = MOST_CANDIDATES + 1
         params.kv_unified = True
         params.flash_attn_type = api.LLAMA_FLASH_ATTN_TYPE_DISABLED
-        params.n_threads = params.n_threads_batch = settings.threads or physical_cores()
+        params.n_threads = params.n_threads_batch = settings.threads
         return params
