@@ -34,8 +34,8 @@ def make_ranker(
     is the packaged model and ``llama`` is SmolLM2. What a file is used as depends on its metadata, not on `kind`.
     `history`: most past trials that the model sees; `shuffles`: orders of the pool's list that are averaged;
     `threads`: CPU threads, None for one (embedded) or the physical cores (llama);
-    `gpu_layers`: layers on the GPU, negative for all; `server_model`, `api_key_env`, `deadline`: as in `ServerSettings`. Raises `InputError` for an unknown kind or
-    an address that is none.
+    `gpu_layers`: layers on the GPU, negative for all; `server_model`, `api_key_env`, `deadline`: as in
+    `ServerSettings`. Raises `InputError` for an unknown kind or an address that is none.
     """
     if kind == "random":
         return RandomRanker()
