@@ -10,6 +10,7 @@ import pytest
 
 from ncode_search.agent.errors import InputError
 from ncode_search.agent.observations import ObservationLog, Observations
+from ncode_search.agent.ranking.choices import Choices
 from ncode_search.agent.ranking.embedded import PACKAGED, EmbeddedRanker
 from ncode_search.agent.ranking.normal_scores import NormalScores
 from ncode_search.agent.ranking.trust import PRIOR, earned
@@ -66,6 +67,24 @@ def test_what_failed_is_not_expected_to_be_good(ranker: EmbeddedRanker) -> None:
     failed = Observations(known.codes, known.values, known.pending, failing)
     before, after = (ranker.predict(one, asked, np.random.default_rng(0)).mean for one in (known, failed))
     assert after.mean() < before.mean() - 0.5
+
+
+def test_positions_that_do_not_matter_mean_nothing_and_are_told() -> None:
+    """Whatever the digits are where a position does not matter; and not to matter is not the first option."""
+    names = list(SPACE.positions)
+    space = SearchSpace(SPACE.positions, when={name: {names[0]: ["a", "b"]} for name in names[1:3]})
+    codes, asked = codes_of(60, 1), codes_of(100, 2)
+    inactive = ~space.active(asked)
+    assert inactive.any()
+    others = np.where(inactive, (asked + 1) % 4, asked).astype(np.uint8)
+    assert np.array_equal(Choices(space)(asked) == 4, inactive)
+    made = EmbeddedRanker(space)
+    made.load()
+    try:
+        one, other = (made.predict(known_of(codes), pool, np.random.default_rng(0)).mean for pool in (asked, others))
+    finally:
+        made.close()
+    np.testing.assert_array_equal(one, other)
 
 
 def test_names_and_order_of_options_and_positions_mean_nothing(ranker: EmbeddedRanker) -> None:
