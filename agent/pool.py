@@ -149,11 +149,14 @@ class CandidatePool:
     def _unused(self, chosen: _core.CodeSet, wanted: int, rng: np.random.Generator) -> Codes:
         """Up to `wanted` of the codes that are left, uniformly, by listing the space.
 
-        Only a space that is nearly used up comes here, so listing it costs no more than the search that used it up.
+        Only a space that is nearly used up comes here, or one of few classes of equal codes.
         """
         left = [self._none]
         for start in range(0, self._draws.size, _LISTED_AT_ONCE):
-            left.append(self._new(chosen, self._draws.enumerate(start, _LISTED_AT_ONCE)))
+            new = self._new(chosen, self._draws.enumerate(start, _LISTED_AT_ONCE))
+            # A class of equal codes comes up again in later parts.
+            chosen.insert(new)
+            left.append(new)
         unused = np.concatenate(left)
         return unused[rng.permutation(len(unused))[:wanted]]
 

@@ -86,8 +86,8 @@ class Search:
         history: The SQLite file; made by the first `run` or `ask`, resumed by later ones.
         evaluator: A function ``evaluate(config, context) -> float | Result`` at the top of a module or script, or the
             ``[evaluator]`` table of a search file as a mapping. None: ask and tell only.
-        ranker: ``llama``, ``random`` or ``evolution``, or an object that follows the `Ranker` protocol; default: what
-            `ranker_settings` say.
+        ranker: ``embedded``, ``llama``, ``random`` or ``evolution``, or an object that follows the `Ranker` protocol;
+            default: what `ranker_settings` say.
         ranker_settings: Pool size, deadline, model and the like.
         folder: Where relative paths of the evaluator and of the ranker's model start; default: the current folder.
         observer: Is told what happens during a run.

@@ -88,11 +88,7 @@ class SearchFile:
 
     @classmethod
     def _from_tables(cls, path: Path, tables: Mapping[str, Any]) -> SearchFile:
-        for name, table in tables.items():
-            if name == "forbidden":
-                continue  # the one that is a list of tables
-            if name not in TABLES or not isinstance(table, Mapping):
-                raise InputError(f"[{name}] is no table of a search file; {suggest(name, TABLES)}")
+        _check_tables(tables)
         search = dict(tables.get("search", {}))
         history = search.pop("history", None)
         if not isinstance(history, str) or not history:
@@ -111,9 +107,18 @@ def load_space(path: Path) -> SearchSpace:
     """The space of a search file, which may lack all else. Raises `InputError` for anything wrong in it."""
     tables = _read(path)
     try:
+        _check_tables(tables)
         return space_of(tables)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
+
+
+def _check_tables(tables: Mapping[str, Any]) -> None:
+    for name, table in tables.items():
+        if name == "forbidden":
+            continue  # the one that is a list of tables
+        if name not in TABLES or not isinstance(table, Mapping):
+            raise InputError(f"[{name}] is no table of a search file; {suggest(name, TABLES)}")
 
 
 def _read(path: Path) -> dict[str, Any]:

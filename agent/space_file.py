@@ -71,15 +71,23 @@ def _cost(name: str, table: Any, space: SearchSpace) -> Cost:
         raise InputError(f'{where} has no costs; give those of a position\'s options: options."width" = [1, 2, 4]')
     with _within(where):
         options = _by_position(table.get("options", {}), space.positions)
-        pairs: dict[Any, Any] = dict(_pair(pair) for pair in _list(table, "pairs"))
+        pairs: dict[Any, Any] = {}
+        for positions, costs in map(_pair, _list(table, "pairs")):
+            if positions in pairs:
+                raise InputError(f"the pair {', '.join(positions)} is given twice; keep one of them")
+            pairs[positions] = costs
     return Cost(name, options, pairs, *(table.get(key) for key in _COST[2:]))
 
 
 def _pair(table: Any) -> tuple[tuple[str, ...], Any]:
-    if not isinstance(table, Mapping) or not isinstance(table.get("positions"), list) or "costs" not in table:
+    if not isinstance(table, Mapping) or not _is_names(table.get("positions")) or "costs" not in table:
         raise InputError(f'a pair is {table!r}; write {{ positions = ["a", "b"], costs = [[1, 2], [3, 4]] }}')
     _check_keys(table, _PAIR, "a pair")
     return tuple(table["positions"]), table["costs"]
+
+
+def _is_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
 
 
 def _by_position(table: Any, positions: Mapping[str, Any], prefix: str = "") -> Any:

@@ -143,3 +143,11 @@ def test_positions_without_a_choice_are_no_trouble() -> None:
     candidates = CandidatePool(space)
     candidates.mark_seen(log.view().codes)
     assert len(candidates.draw(log.view(), 8, np.random.default_rng(0))) == 1
+
+
+def test_few_classes_of_a_large_space_are_each_in_a_pool_once() -> None:
+    """Listing takes several parts, and a class has codes in all of them."""
+    names = [f"p{number}" for number in range(18)]
+    space = SearchSpace({name: [0, 1] for name in names}, interchangeable=[[[name] for name in names]])
+    pool = CandidatePool(space).draw(ObservationLog(18).view(), 128, np.random.default_rng(0))
+    assert len(pool) == len(rows(pool)) == 19
