@@ -199,11 +199,11 @@ def cost_from_dict(name: str, table: Mapping[str, Any]) -> Cost:
 
 
 def _number(value: Any, where: str) -> Fraction:
-    is_whole = isinstance(value, numbers.Integral)
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not (is_whole or math.isfinite(value)):
-        raise InputError(f"{where} has {value!r}; it must be a finite number")
-    if is_whole:
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if is_number and isinstance(value, numbers.Integral):
         return Fraction(int(value))
+    if not is_number or not math.isfinite(value):
+        raise InputError(f"{where} has {value!r}; it must be a finite number")
     # By its shortest text: who writes 0.1 means a tenth.
     return Fraction(repr(float(value)))
 
