@@ -26,6 +26,8 @@ struct Move {
 };
 using Moves = std::vector<Move>;
 
+using End = std::size_t Cell::Edge::*;  // the node that an edge comes from, or leads to
+
 using EdgeOf = std::array<std::array<std::size_t, max_nodes>, max_nodes>;
 
 Cell checked_nodes(Cell cell) {
@@ -110,35 +112,34 @@ private:
 
     // A node that is a skip of one other and nothing else: what leaves it may as well leave the other.
     Moves moves_to_source(const Digits& digits, std::size_t node) const {
-        const std::size_t skip = only_skip(digits, node, &Cell::Edge::to);
-        Moves moves;
-        for (std::size_t e = 0; skip != no_edge && e < cell_.edges.size(); ++e) {
-            if (cell_.edges[e].from == node && present(digits, e)) {
-                moves.push_back({e, edge_of_[cell_.edges[skip].from][cell_.edges[e].to]});
-            }
-        }
-        return moves;
+        return moves_over_skip(digits, node, &Cell::Edge::from, only_skip(digits, node, &Cell::Edge::to));
     }
 
     // A node that only a skip leaves: what comes into it may as well come into where the skip leads.
     Moves moves_to_target(const Digits& digits, std::size_t node) const {
-        const std::size_t skip = only_skip(digits, node, &Cell::Edge::from);
+        return moves_over_skip(digits, node, &Cell::Edge::to, only_skip(digits, node, &Cell::Edge::from));
+    }
+
+    // The edges whose `end` is the node get the skip's `end` in its place.
+    Moves moves_over_skip(const Digits& digits, std::size_t node, End end, std::size_t skip) const {
         Moves moves;
         for (std::size_t e = 0; skip != no_edge && e < cell_.edges.size(); ++e) {
-            if (cell_.edges[e].to == node && present(digits, e)) {
-                moves.push_back({e, edge_of_[cell_.edges[e].from][cell_.edges[skip].to]});
+            if (cell_.edges[e].*end == node && present(digits, e)) {
+                Cell::Edge moved = cell_.edges[e];
+                moved.*end = cell_.edges[skip].*end;
+                moves.push_back({e, edge_of_[moved.from][moved.to]});
             }
         }
         return moves;
     }
 
-    std::size_t only_skip(const Digits& digits, std::size_t node, std::size_t Cell::Edge::*end) const {
+    std::size_t only_skip(const Digits& digits, std::size_t node, End end) const {
         const std::size_t e = only_edge(digits, node, end);
         return e != no_edge && digits[e] == cell_.skip ? e : no_edge;
     }
 
     // The one edge in use whose `end` is the node; no_edge for none or several.
-    std::size_t only_edge(const Digits& digits, std::size_t node, std::size_t Cell::Edge::*end) const {
+    std::size_t only_edge(const Digits& digits, std::size_t node, End end) const {
         std::size_t found = no_edge;
         for (std::size_t e = 0; e < cell_.edges.size(); ++e) {
             if (cell_.edges[e].*end == node && present(digits, e)) {
