@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -49,6 +50,23 @@ class Focus:
     """How many options, or what share of them, see `prune`."""
 
 
+class _Source:
+    """Where a pool gets codes of one space from.
+
+    Args:
+        space: What is drawn from.
+        canonical: Which codes are equal.
+    """
+
+    def __init__(self, space: SearchSpace, canonical: Canonical) -> None:
+        self.draws = space.draws
+        # Draws of feasible codes stay so, unless they are replaced by their canonical codes.
+        may_change = space.has_twins or canonical != space.canonical
+        self.fits = space.fits if space.is_constrained and may_change else None
+        self.left: Codes | None = None
+        """What was not seen when the space was listed; a search that comes this far asks for it at every decision."""
+
+
 class CandidatePool:
     """Makes pools of new codes for one search.
 
@@ -61,11 +79,10 @@ class CandidatePool:
     def __init__(self, space: SearchSpace, canonical: Canonical | None = None, focus: Focus | None = None) -> None:
         self._whole = space
         self._space = space.core
-        self._own_canonical = canonical is not None
-        self._look_at(space)
         self._focus = focus
-        self._part: SearchSpace | None = None
         self._canonical: Canonical = canonical or space.canonical
+        self._source = _Source(space, self._canonical)
+        self._part: _Source | None = None
         self._seen = _core.CodeSet(space.core)
         self._none: Codes = np.empty((0, len(space)), dtype=np.uint8)
 
@@ -79,86 +96,93 @@ class CandidatePool:
 
     def draw(self, known: Observations, size: int, rng: np.random.Generator) -> Codes:
         """A pool of up to `size` new codes, shape ``(m, L)``, in random order; fewer only where fewer are left."""
-        if self._focus is None or len(known) < self._focus.after:
-            return self._draw(known, size, rng)
-        self._look_at(self._part_after(known, self._focus))
-        pool = self._draw(known, size, rng)
-        self._look_at(self._whole)
-        return pool if len(pool) else self._draw(known, size, rng)
+        if self._focus is not None and len(known) >= self._focus.after:
+            pool = self._draw(self._part_after(known, self._focus), known, size, rng)
+            if len(pool):
+                return pool
+        return self._draw(self._source, known, size, rng)
 
-    def _look_at(self, space: SearchSpace) -> None:
-        self._draws = space.draws
-        # Draws of feasible codes stay so, unless they are replaced by their canonical codes.
-        self._fits = space.fits if space.is_constrained and (self._own_canonical or space.has_twins) else None
+    def _part_after(self, known: Observations, focus: Focus) -> _Source:
+        """The same for the rest of the search: from its first trials alone.
 
-    def _part_after(self, known: Observations, focus: Focus) -> SearchSpace:
-        """The same for the rest of the search, also after it was resumed: from its first trials alone."""
+        So it is also after the search was resumed, if one worker made them; what several made may be in another order.
+        """
         if self._part is None:
             nothing = known.codes[:0]
             first = Observations(known.codes[: focus.after], known.values[: focus.after], nothing, nothing)
-            self._part = focused(self._whole, first, focus.keep)
-            if self._part is self._whole:
+            part = focused(self._whole, first, focus.keep)
+            if part is self._whole:
                 logger.warning(
                     "no code of the best options keeps to the space's bounds; the whole space is searched on"
                 )
+            self._part = _Source(part, self._canonical)
         return self._part
 
-    def _draw(self, known: Observations, size: int, rng: np.random.Generator) -> Codes:
+    def _draw(self, source: _Source, known: Observations, size: int, rng: np.random.Generator) -> Codes:
         chosen = _core.CodeSet(self._space)
-        bred = self._collect(chosen, size // 2, lambda count: self._breed(known, count, rng)) if len(known) else []
+        collect = partial(self._collect, source, chosen)
+        bred = collect(size // 2, lambda count: self._breed(source, known, count, rng)) if len(known) else []
         missing = size - sum(map(len, bred))
-        fresh = self._collect(chosen, missing, lambda count: self._draws.random(count, _seed(rng)))
+        fresh = collect(missing, lambda count: source.draws.random(count, _seed(rng)))
         missing -= sum(map(len, fresh))
-        rest = [self._unused(chosen, missing, rng)] if missing and self._draws.size <= _MOST_LISTED else []
+        rest = [self._unused(source, chosen, missing, rng)] if missing and source.draws.size <= _MOST_LISTED else []
         return rng.permutation(np.concatenate([self._none, *bred, *fresh, *rest]))
 
-    def _collect(self, chosen: _core.CodeSet, wanted: int, propose: _Proposer) -> list[Codes]:
+    def _collect(self, source: _Source, chosen: _core.CodeSet, wanted: int, propose: _Proposer) -> list[Codes]:
         """Up to `wanted` codes that are neither seen nor chosen, from as many proposals as it takes, within reason."""
         collected: list[Codes] = []
         for _ in range(_TRIES):
             if wanted <= 0:
                 break
-            new = self._new(chosen, propose(2 * wanted))[:wanted]
+            new = self._new(source, chosen, propose(2 * wanted))[:wanted]
             chosen.insert(new)
             collected.append(new)
             wanted -= len(new)
         return collected
 
-    def _new(self, chosen: _core.CodeSet, codes: Codes) -> Codes:
+    def _new(self, source: _Source, chosen: _core.CodeSet, codes: Codes) -> Codes:
         codes = self._canonical(codes)
-        if self._fits is not None:
-            codes = codes[self._fits(codes)]
+        if source.fits is not None:
+            codes = codes[source.fits(codes)]
         fresh = ~self._seen.contains(codes) & ~chosen.contains(codes)
         codes = codes[fresh]
         return codes[_core.CodeSet(self._space).insert(codes)]
 
-    def _breed(self, known: Observations, count: int, rng: np.random.Generator) -> Codes:
+    def _breed(self, source: _Source, known: Observations, count: int, rng: np.random.Generator) -> Codes:
         """Half of them mutated in one or two positions, half crossed and mutated in one."""
         parents = known.codes[known.best(PARENTS)]
         first, second = parents[rng.integers(len(parents), size=(2, count))]
         half = count // 2
-        crossed = self._draws.crossover(first[half:], second[half:], _seed(rng))
+        crossed = source.draws.crossover(first[half:], second[half:], _seed(rng))
         children = [
-            self._draws.mutate(first[: half // 2], _seed(rng), 1),
-            self._draws.mutate(first[half // 2 : half], _seed(rng), 2),
-            self._draws.mutate(crossed, _seed(rng), 1),
+            source.draws.mutate(first[: half // 2], _seed(rng), 1),
+            source.draws.mutate(first[half // 2 : half], _seed(rng), 2),
+            source.draws.mutate(crossed, _seed(rng), 1),
         ]
         # In random order, because only the first of them are taken.
         return rng.permutation(np.concatenate(children))
 
-    def _unused(self, chosen: _core.CodeSet, wanted: int, rng: np.random.Generator) -> Codes:
-        """Up to `wanted` of the codes that are left, uniformly, by listing the space.
+    def _unused(self, source: _Source, chosen: _core.CodeSet, wanted: int, rng: np.random.Generator) -> Codes:
+        """Up to `wanted` of the codes that are left, uniformly.
 
-        Only a space that is nearly used up comes here, or one of few classes of equal codes.
+        Only a space that is nearly used up comes here, or one of few classes of equal codes. It is listed once.
         """
-        left = [self._none]
-        for start in range(0, self._draws.size, _LISTED_AT_ONCE):
-            new = self._new(chosen, self._draws.enumerate(start, _LISTED_AT_ONCE))
-            # A class of equal codes comes up again in later parts.
-            chosen.insert(new)
-            left.append(new)
-        unused = np.concatenate(left)
+        if source.left is None:
+            source.left = self._list(source)
+        source.left = source.left[~self._seen.contains(source.left)]
+        unused = source.left[~chosen.contains(source.left)]
         return unused[rng.permutation(len(unused))[:wanted]]
+
+    def _list(self, source: _Source) -> Codes:
+        """All codes that are not seen, by listing the space."""
+        # A class of equal codes comes up in many parts of the list.
+        listed = _core.CodeSet(self._space)
+        left = [self._none]
+        for start in range(0, source.draws.size, _LISTED_AT_ONCE):
+            new = self._new(source, listed, source.draws.enumerate(start, _LISTED_AT_ONCE))
+            listed.insert(new)
+            left.append(new)
+        return np.concatenate(left)
 
 
 def _seed(rng: np.random.Generator) -> int:

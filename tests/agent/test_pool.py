@@ -1,5 +1,7 @@
 """Pools: new, distinct, half bred from the best; also when a space runs out."""
 
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -145,9 +147,16 @@ def test_positions_without_a_choice_are_no_trouble() -> None:
     assert len(candidates.draw(log.view(), 8, np.random.default_rng(0))) == 1
 
 
-def test_few_classes_of_a_large_space_are_each_in_a_pool_once() -> None:
+def test_few_classes_of_a_large_space_are_proposed_once_each_and_listed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Listing takes several parts, and a class has codes in all of them."""
     names = [f"p{number}" for number in range(18)]
     space = SearchSpace({name: [0, 1] for name in names}, interchangeable=[[[name] for name in names]])
-    pool = CandidatePool(space).draw(ObservationLog(18).view(), 128, np.random.default_rng(0))
-    assert len(pool) == len(rows(pool)) == 19
+    candidates, known = CandidatePool(space), ObservationLog(18).view()
+    listing = Mock(side_effect=candidates._list)
+    monkeypatch.setattr(candidates, "_list", listing)
+    for left in range(19, 0, -1):
+        pool = candidates.draw(known, 128, np.random.default_rng(left))
+        assert len(pool) == len(rows(pool)) == left
+        candidates.mark_seen(pool[:1])
+    assert not len(candidates.draw(known, 128, np.random.default_rng(0)))
+    listing.assert_called_once()
