@@ -84,13 +84,12 @@ def status(history: Path) -> None:
 def best(history: Path, as_json: bool) -> None:
     """Show the best configuration found so far."""
     from ncode_search.agent import export, report
-    from ncode_search.agent.space import SearchSpace
 
     with _read(history) as opened:
         found = opened.best()
         if found is None:
             raise NcodeError(f"{history}: no trial has completed yet")
-        space = SearchSpace.restore(opened.space(), opened.declared())
+        space = opened.space()
         _print(export.as_json(found, space) if as_json else "\n".join(report.best_lines(found, space)))
 
 
@@ -101,11 +100,10 @@ def best(history: Path, as_json: bool) -> None:
 def trials(history: Path, form: str | None) -> None:
     """List all trials."""
     from ncode_search.agent import export
-    from ncode_search.agent.space import SearchSpace
 
     writers = {"json": export.json_lines, "csv": export.csv_lines, None: export.text_lines}
     with _read(history) as opened:
-        for line in writers[form](opened, SearchSpace.restore(opened.space(), opened.declared())):
+        for line in writers[form](opened, opened.space()):
             _print(line)
 
 

@@ -24,6 +24,7 @@ from sqlite_utils import Database
 
 from ncode_search.agent import database
 from ncode_search.agent.errors import IllegalTransitionError
+from ncode_search.agent.space import SearchSpace
 from ncode_search.agent.states import PREDECESSORS, TrialState
 
 LEASE = 60.0
@@ -142,13 +143,10 @@ class History:
 
     # Settings
 
-    def space(self) -> dict[str, list[Any]]:
-        """The search space: position names and their options."""
-        return dict(self.meta()["space"])
-
-    def declared(self) -> dict[str, Any]:
-        """What the space declares beside its positions; see `SearchSpace.declared`."""
-        return {key: value for key, value in self.meta().items() if key in database.NOTHING_DECLARED and value}
+    def space(self) -> SearchSpace:
+        """The search space, with all that it declares."""
+        meta = self.meta()
+        return SearchSpace.restore(meta["space"], meta)
 
     def objective(self) -> Objective:
         """What the values mean."""

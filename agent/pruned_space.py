@@ -140,7 +140,7 @@ def marginal_saliency(space: SearchSpace, known: Observations, prior: float = 2.
 
 def history_saliency(history: History, prior: float = 2.0) -> tuple[SearchSpace, Saliency]:
     """The space of a history, and the marginal saliency of its completed trials."""
-    space = SearchSpace.restore(history.space(), history.declared())
+    space = history.space()
     texts, values = history.finished()
     complete = ~np.isnan(values)
     codes = space.from_text(texts)[complete]

@@ -191,7 +191,7 @@ def trust_lines(history: History) -> list[str]:
 def status_lines(history: History, owner: str | None) -> list[str]:
     """A search at a glance."""
     counts = history.counts()
-    space, objective = SearchSpace.restore(history.space(), history.declared()), history.objective()
+    space, objective = history.space(), history.objective()
     settings = history.meta().get("settings", {})
     lines = [
         f"history   {history.path}",

@@ -158,7 +158,7 @@ def test_other_equalities_are_another_search(path: Path) -> None:
     declared = {"equal": {"when": {"width": {"op": ["conv"]}}}}
     History.open(path, SPACE, OBJECTIVE, declared).close()
     with History.open(path, SPACE, OBJECTIVE, declared) as history:
-        assert history.declared() == declared
+        assert history.space().declared == declared
     for other in (None, {"equal": {"when": {"width": {"op": [None]}}}}):
         with pytest.raises(HistoryError, match="holds a search with another equal: 'when"):
             History.open(path, SPACE, OBJECTIVE, other)
@@ -166,10 +166,10 @@ def test_other_equalities_are_another_search(path: Path) -> None:
 
 def test_other_constraints_are_another_search(path: Path) -> None:
     costs = {"params": {"options": {"width": [8, 16]}, "most": 9}}
-    declared = {"costs": costs, "forbidden": [{"width": [8]}]}
+    declared = {"costs": costs, "forbidden": [{"width": [8], "op": ["conv"]}]}
     History.open(path, SPACE, OBJECTIVE, declared).close()
     with History.open(path, SPACE, OBJECTIVE, declared) as history:
-        assert history.declared() == declared
+        assert history.space().declared == declared
     with pytest.raises(HistoryError, match="another costs: 'params.most' is 9 in the history and 8 now"):
         History.open(path, SPACE, OBJECTIVE, {**declared, "costs": {"params": {**costs["params"], "most": 8}}})
     with pytest.raises(HistoryError, match="another forbidden"):
@@ -184,7 +184,7 @@ def test_a_history_of_the_first_version_declares_nothing(path: Path) -> None:
     with pytest.raises(HistoryError, match="another costs: 'params' is only in the new one"):
         History.open(path, SPACE, OBJECTIVE, {"costs": {"params": {"options": {"width": [8, 16]}}}})
     with History.open(path, SPACE, OBJECTIVE) as history:
-        assert history.declared() == {}
+        assert history.space().declared == {}
 
 
 def test_a_newer_schema_is_refused_and_left_alone(path: Path) -> None:
