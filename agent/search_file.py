@@ -117,8 +117,10 @@ def _check_tables(tables: Mapping[str, Any]) -> None:
     for name, table in tables.items():
         if name == "forbidden":
             continue  # the one that is a list of tables
-        if name not in TABLES or not isinstance(table, Mapping):
+        if name not in TABLES:
             raise InputError(f"[{name}] is no table of a search file; {suggest(name, TABLES)}")
+        if not isinstance(table, Mapping):
+            raise InputError(f"{name} is {table!r}; it must be a table: write [{name}] above its keys")
 
 
 def _read(path: Path) -> dict[str, Any]:

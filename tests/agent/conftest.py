@@ -7,9 +7,22 @@ from typing import Any
 import pytest
 
 from ncode_search import Search, SearchSpace
+from ncode_search.agent.search_file import SearchFile
 
 HERE = Path(__file__).parent
 SPACE = SearchSpace({"a": [0, 1, 2, 3], "b": [0, 1, 2, 3], "c": [0, 1, 2, 3]})
+
+
+@pytest.fixture
+def load_file(tmp_path: Path) -> Callable[[str], SearchFile]:
+    """Reads a search file of this text."""
+
+    def load(text: str) -> SearchFile:
+        path = tmp_path / "search.toml"
+        path.write_text(text)
+        return SearchFile.load(path)
+
+    return load
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from ncode_search.agent.errors import HistoryError, InputError
 from ncode_search.agent.observations import ObservationLog
 from ncode_search.agent.pool import CandidatePool
 from ncode_search.agent.search import SpaceExhaustedError
-from ncode_search.agent.search_file import SearchFile
 
 POSITIONS: dict[str, list[Any]] = {"op": ["conv", "pool"], "kernel": [3, 5], "width": [8, 16, 32]}
 PARAMS = Cost("params", {"op": {"conv": 9, "pool": 0}, "width": {8: 1, 16: 2, "32": 4}}, most=12)
@@ -235,16 +234,11 @@ norm = ["batch"]
 kind = "python"
 function = "some:function"
 """
+PAIR = '{ positions = ["a.op", "a.width"], costs = [[1, 2, 3], [0, 0, 0]] }'
 FORBIDDEN = '[[forbidden]]\na.op = "pool"\nnorm = ["batch"]'
 
 
-def load(folder: Path, text: str) -> SearchFile:
-    path = folder / "search.toml"
-    path.write_text(text)
-    return SearchFile.load(path)
-
-
-def test_a_search_file_declares_the_same(tmp_path: Path) -> None:
+def test_a_search_file_declares_the_same(load_file) -> None:
     positions = {"a.op": ["conv", "pool"], "a.width": [8, 16, 32], "norm": ["none", "batch"]}
     options = {"a.op": [9, 0], "a.width": [1, 2, 4]}
     costs = [
@@ -253,7 +247,7 @@ def test_a_search_file_declares_the_same(tmp_path: Path) -> None:
     ]
     forbidden = [{"a.op": "pool", "norm": "batch"}]
     expected = SearchSpace(positions, when={"a.width": {"a.op": ["conv"]}}, costs=costs, forbidden=forbidden)
-    assert load(tmp_path, FILE).space == expected
+    assert load_file(FILE).space == expected
     assert expected.unique_size() == 5
 
 
@@ -270,6 +264,12 @@ def test_a_search_file_declares_the_same(tmp_path: Path) -> None:
         ("conv = 9, pool", "conv = 9, pol", "there is no option 'pol'"),
         ('positions = ["a.op"', 'position = ["a.op"', "[costs.params] a pair is "),
         ('"a.width"], costs', '"norm"], costs', "[costs.params] pairs: 'norm' does not come right after 'a.op'"),
+        ('positions = ["a.op", "a.width"]', 'positions = [["a.op"], ["a.width"]]', "[costs.params] a pair is "),
+        (
+            "pairs = [{",
+            f"pairs = [{PAIR}, {{",
+            "[costs.params] the pair a.op, a.width is given twice",
+        ),
         ("pairs = [{", "pairs = 1 #", "[costs.params] pairs is 1; it must be a list"),
         ('a.op = "pool"', 'a.op = "pol"', "forbidden: position 'a.op' has no option 'pol'"),
         ('a.op = "pool"', 'b.op = "pool"', "forbidden: unknown position 'b.op'"),
@@ -277,10 +277,10 @@ def test_a_search_file_declares_the_same(tmp_path: Path) -> None:
         (FORBIDDEN, "[[forbidden]]", "forbidden combination {}: it must be a table of positions and options"),
     ],
 )
-def test_wrong_search_files_name_the_place(tmp_path: Path, before: str, after: str, said: str) -> None:
+def test_wrong_search_files_name_the_place(load_file, tmp_path: Path, before: str, after: str, said: str) -> None:
     assert before in FILE
     with pytest.raises(InputError) as caught:
-        load(tmp_path, FILE.replace(before, after, 1))
+        load_file(FILE.replace(before, after, 1))
     assert said in str(caught.value)
     assert str(tmp_path / "search.toml") in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -14,7 +14,6 @@ import torch
 
 from ncode_search.agent.equality import Cell
 from ncode_search.agent.errors import InputError
-from ncode_search.agent.search_file import SearchFile
 from ncode_search.agent.space import SearchSpace
 
 OPS = ["none", "skip", "conv1x1", "conv3x3", "pool"]
@@ -223,16 +222,10 @@ function = "some:function"
 """
 
 
-def load(folder: Path, text: str) -> SearchFile:
-    path = folder / "search.toml"
-    path.write_text(text)
-    return SearchFile.load(path)
-
-
-def test_a_search_file_declares_the_same(tmp_path: Path) -> None:
+def test_a_search_file_declares_the_same(load_file) -> None:
     cell = Cell({"x": (0, 1), "y": (0, 2), "z": (1, 2)}, none="none", skip="skip")
     expected = SearchSpace({**BRANCHES, **SAME}, when=WHEN, cells=[cell], interchangeable=GROUP)
-    assert load(tmp_path, FILE).space == expected
+    assert load_file(FILE).space == expected
 
 
 @pytest.mark.parametrize(
@@ -256,8 +249,8 @@ def test_a_search_file_declares_the_same(tmp_path: Path) -> None:
         ("interchangeable = [", "interchangeable = 1 #", r"\[equal\] interchangeable is 1; it must be a list"),
     ],
 )
-def test_wrong_search_files_name_the_place(tmp_path: Path, before: str, after: str, said: str) -> None:
+def test_wrong_search_files_name_the_place(load_file, before: str, after: str, said: str) -> None:
     assert before in FILE
     with pytest.raises(InputError, match=said) as caught:
-        load(tmp_path, FILE.replace(before, after))
+        load_file(FILE.replace(before, after))
     assert "\n" not in str(caught.value)
