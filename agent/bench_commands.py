@@ -18,6 +18,24 @@ Command = TypeVar("Command", bound=Callable[..., None])
 
 DEFAULT_BUDGETS = (25, 50, 100, 192)
 
+_METHODS = """
+\b
+In --rankers, the product's own search with another ranker at its pools:
+  embedded, llama, or the path of a .gguf file: a model
+  ridge, gp        one-hot ridge regression; a Gaussian process with expected improvement
+  pick             a random pick from the pool
+  evolution-pool   what decides where a model cannot
+and searches as their users run them, without these pools:
+  random           uniform, without repeats
+  evolution        regularized evolution, population 10, sample 3
+  local            local search with restarts
+  tpe, optuna-gp   Optuna's samplers
+  smac             SMAC3
+
+A code that the table does not have is a failed trial. ridge, gp, tpe, optuna-gp and --plot need the extra "bench",
+smac the extra "smac".
+"""
+
 
 def table_options(command: Command) -> Command:
     """The options that say which table is looked at, and how."""
@@ -38,7 +56,7 @@ def table_options(command: Command) -> Command:
     return command
 
 
-@click.command()
+@click.command(epilog=_METHODS)
 @table_options
 @click.option("--report", "reports", multiple=True, help="Another column to report; one, or one a metric.")
 @click.option(
@@ -72,24 +90,7 @@ def bench(
     json_path: Path | None,
     plot: Path | None,
 ) -> None:
-    """Run whole searches on a table of measured scores, and compare rankers.
-
-    \b
-    In --rankers, the product's own search with another ranker at its pools:
-      embedded, llama, or the path of a .gguf file: a model
-      ridge, gp        one-hot ridge regression; a Gaussian process with expected improvement
-      pick             a random pick from the pool
-      evolution-pool   what decides where a model cannot
-    and searches as their users run them, without these pools:
-      random           uniform, without repeats
-      evolution        regularized evolution, population 10, sample 3
-      local            local search with restarts
-      tpe, optuna-gp   Optuna's samplers
-      smac             SMAC3
-
-    A code that the table does not have is a failed trial. ridge, gp, tpe, optuna-gp and --plot need the extra "bench",
-    smac the extra "smac".
-    """
+    """Run whole searches on a table of measured scores, and compare rankers."""
     from ncode_search.agent.bench import plot as plots
     from ncode_search.agent.bench import report
     from ncode_search.agent.bench.methods import check_methods, require

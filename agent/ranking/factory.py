@@ -12,6 +12,7 @@ from ncode_search.agent.ranking.prompt import MOST_TRIALS, SHUFFLES
 
 RANKERS = ("embedded", "llama", "evolution", "random")
 """Names that `make_ranker` knows."""
+_WITHOUT_MODEL: dict[str, type[EvolutionRanker | RandomRanker]] = {"evolution": EvolutionRanker, "random": RandomRanker}
 
 
 def make_ranker(
@@ -37,10 +38,8 @@ def make_ranker(
     `gpu_layers`: layers on the GPU, negative for all; `server_model`, `api_key_env`, `deadline`: as in
     `ServerSettings`. Raises `InputError` for an unknown kind or an address that is none.
     """
-    if kind == "random":
-        return RandomRanker()
-    if kind == "evolution":
-        return EvolutionRanker()
+    if plain := _WITHOUT_MODEL.get(kind):
+        return plain()
     if kind not in RANKERS:
         raise InputError(f"there is no ranker {kind!r}: choose one of {', '.join(RANKERS)}")
     # Imported late: a search without a model needs none of what these bring.
