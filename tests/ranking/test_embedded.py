@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from ncode_search.agent.errors import InputError
 from ncode_search.agent.observations import ObservationLog, Observations
 from ncode_search.agent.ranking.choices import Choices
 from ncode_search.agent.ranking.embedded import PACKAGED, EmbeddedRanker
 from ncode_search.agent.ranking.normal_scores import NormalScores
+from ncode_search.agent.ranking.tokens import read
 from ncode_search.agent.ranking.trust import PRIOR, earned
 from ncode_search.agent.space import SearchSpace
 
@@ -67,6 +69,21 @@ def test_what_failed_is_not_expected_to_be_good(ranker: EmbeddedRanker) -> None:
     failed = Observations(known.codes, known.values, known.pending, failing)
     before, after = (ranker.predict(one, asked, np.random.default_rng(0)).mean for one in (known, failed))
     assert after.mean() < before.mean() - 0.5
+
+
+def test_small_matrices_are_left_to_one_thread(ranker: EmbeddedRanker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More of them spin for seconds where trainings use the cores."""
+    threads: list[int] = []
+
+    def spied(*arguments: object) -> object:
+        threads.extend(one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas")
+        return read(*arguments)
+
+    monkeypatch.setattr("ncode_search.agent.ranking.embedded.read", spied)
+    with threadpool_limits(2, user_api="blas"):
+        ranker.score(known_of(codes_of(20, 1)), codes_of(10, 2), np.random.default_rng(0))
+    assert threads
+    assert set(threads) == {1}
 
 
 def test_positions_that_do_not_matter_mean_nothing_and_are_told() -> None:
