@@ -271,6 +271,8 @@ def test_a_space_is_shown_with_what_it_costs(folder: Path) -> None:
     )
     assert "\n  102  op pool, width 32; params 4.5\n" in done.stdout
     assert "\n  010  op conv, kernel 5, width 8; params 10\n" in done.stdout
+    (folder / "space.toml").write_text("space = 3\n")
+    assert_refused(ncode(folder, "space", "space.toml"), ["space.toml: space is 3; it must be a table: write [space]"])
     (folder / "space.toml").write_text(SPACE.replace("most = 12", "most = 0"))
     said = ["space.toml: no code fits: [costs.params] most = 0, but the smallest possible is 1"]
     assert_refused(ncode(folder, "space", "space.toml"), said)
