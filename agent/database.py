@@ -102,6 +102,23 @@ def readable(path: Path) -> Iterator[Database]:
         db.close()
 
 
+def open_for_reading(path: Path) -> Database:
+    """The history at `path`, read-only; one of an older schema as a migrated copy in memory. Raises `HistoryError`."""
+    with readable(path) as db:
+        if MIGRATIONS.pending(db):
+            return _migrated_copy(db)
+    return connect(path, read_only=True)
+
+
+def _migrated_copy(db: Database) -> Database:
+    copy = sqlite3.connect(":memory:", isolation_level=None)
+    db.conn.backup(copy)
+    migrated = Database(copy)
+    MIGRATIONS.apply(migrated)
+    copy.execute("PRAGMA query_only = ON")
+    return migrated
+
+
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
     """Turns SQLite's errors about the file itself into one clear line."""

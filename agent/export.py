@@ -37,15 +37,17 @@ def csv_lines(history: History, space: SearchSpace) -> Iterator[str]:
 
 def text_lines(history: History, space: SearchSpace) -> Iterator[str]:
     """A line a trial for a person."""
-    width = max(len("code"), len(space))
-    yield f"{'trial':>6}  {'code':<{width}}  {'state':<8}  {'value':>12}  {'seconds':>8}  proposed by"
+    width = max(len("canonical" if space.has_twins else "code"), len(space))
+    form = f"{{:>6}}  {{:<{width}}}  " + (f"{{:<{width}}}  " if space.has_twins else "{}") + "{:<8}  {:>12}  {:>8}  {}"
+    canonical = "canonical" if space.has_twins else ""
+    yield form.format("trial", "code", canonical, "state", "value", "seconds", "proposed by")
     for trial in history.trials():
         value = "" if trial.value is None else f"{trial.value:.6g}"
         seconds = f"{trial.finished_at - trial.started_at:.1f}" if trial.finished_at and trial.started_at else ""
         error = f"  {trial.error.strip().splitlines()[-1]}" if trial.error and trial.error.strip() else ""
-        yield (
-            f"{trial.id:>6}  {trial.code:<{width}}  {trial.state.value:<8}  {value:>12}  {seconds:>8}  "
-            f"{trial.proposed_by}{error}"
+        canonical = trial.canonical if space.has_twins else ""
+        yield form.format(
+            trial.id, trial.code, canonical, trial.state.value, value, seconds, f"{trial.proposed_by}{error}"
         )
 
 

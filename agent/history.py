@@ -37,6 +37,9 @@ class Trial:
 
     id: int
     code: str
+    """As it was proposed, and is evaluated."""
+    canonical: str
+    """The canonical code of its class: no other trial that did not fail has the same."""
     state: TrialState
     value: float | None
     metrics: dict[str, Any] | None
@@ -71,6 +74,20 @@ class Decision:
     """The value that each forecaster predicted for the chosen candidate."""
     trust: Mapping[str, float] | None = None
     """The say that each of them had."""
+
+
+@dataclass(frozen=True)
+class Narrowing:
+    """The options that a search keeps to: one row of the table `narrowings`."""
+
+    after: int
+    """Completed trials that told which options did best."""
+    keep: int | float
+    """How many options of every position, or what share of them."""
+    trial: int
+    """The first that was proposed so."""
+    kept: Mapping[str, list[Any]]
+    """Position to its kept options."""
 
 
 @dataclass(frozen=True)
@@ -120,9 +137,7 @@ class History:
     @classmethod
     def read(cls, path: Path) -> History:
         """An existing history, read-only. Raises `HistoryError` where there is none."""
-        with database.readable(path):
-            pass
-        return cls(path, database.connect(path, read_only=True))
+        return cls(path, database.open_for_reading(path))
 
     def __enter__(self) -> History:
         return self
@@ -163,17 +178,26 @@ class History:
 
     # Moves
 
-    def add(self, trial: int, code: str, proposed_by: str, decision: Decision | None = None) -> None:
-        """Record a chosen code as a queued trial, and why it was chosen.
+    def add(
+        self,
+        trial: int,
+        code: str,
+        proposed_by: str,
+        decision: Decision | None = None,
+        *,
+        canonical: str | None = None,
+    ) -> None:
+        """Record a chosen code as a queued trial, and why it was chosen; `canonical`: of its class, if it is not its
+        own.
 
-        Raises `IllegalTransitionError` where a trial of this number, or a live or finished one of this code, exists.
+        Raises `IllegalTransitionError` where a trial of this number, or a live or finished one of this class, exists.
         """
         now = time.time()
-        columns = "id, code, state, proposed_by, created_at"
+        columns = "id, code, canonical, state, proposed_by, created_at"
         with database.immediate(self._db):
             added = self._db.execute(
-                f"INSERT OR IGNORE INTO trials ({columns}) VALUES (?, ?, 'queued', ?, ?)",
-                [trial, code, proposed_by, now],
+                f"INSERT OR IGNORE INTO trials ({columns}) VALUES (?, ?, ?, 'queued', ?, ?)",
+                [trial, code, canonical or code, proposed_by, now],
             )
             if added.rowcount != 1:
                 raise IllegalTransitionError(f"trial {trial} or another trial of code {code} is already in {self.path}")
@@ -272,6 +296,14 @@ class History:
             },
         )
 
+    def narrow(self, narrowing: Narrowing) -> None:
+        """Record the options that a search keeps to from now on."""
+        row = [narrowing.after, json.dumps(narrowing.keep), narrowing.trial, json.dumps(narrowing.kept), time.time()]
+        with database.immediate(self._db):
+            self._db.execute(
+                "INSERT INTO narrowings (after, keep, trial, kept, decided_at) VALUES (?, ?, ?, ?, ?)", row
+            )
+
     # Reading
 
     @contextmanager
@@ -288,6 +320,10 @@ class History:
         for found in self._select("WHERE id = ?", [trial]):
             return found
         raise IllegalTransitionError(f"there is no trial {trial} in {self.path}")
+
+    def trial_of(self, canonical: str) -> Trial | None:
+        """The newest trial of a class, if there is one."""
+        return next(self._select("WHERE canonical = ?", [canonical], "id DESC LIMIT 1"), None)
 
     def trials(self, *states: TrialState) -> Iterator[Trial]:
         """All trials, or those in one of `states`, by number."""
@@ -311,20 +347,28 @@ class History:
         return int(self._db.conn.execute("SELECT coalesce(max(id), 0) FROM trials").fetchone()[0])
 
     def finished(self) -> tuple[list[str], NDArray[np.float64]]:
-        """Codes and values of all finished trials in the order in which they finished; NaN where there is no value."""
+        """Canonical codes and values of all finished trials in the order in which they finished; NaN: no value."""
         rows = self._db.conn.execute(
-            "SELECT code, value FROM trials WHERE state IN ('complete', 'failed', 'pruned') ORDER BY finished_at, id"
+            "SELECT canonical, value FROM trials WHERE state IN ('complete', 'failed', 'pruned') "
+            "ORDER BY finished_at, id"
         ).fetchall()
         return [row[0] for row in rows], np.array([row[1] for row in rows], dtype=np.float64)
 
     def predicted(self, most: int) -> dict[str, dict[str, float]]:
-        """What was predicted for the trials of the newest `most` decisions that predicted something, by code."""
+        """What was predicted for the trials of the newest `most` decisions that predicted something, by canonical
+        code.
+        """
         rows = self._db.conn.execute(
-            "SELECT code, predicted FROM decisions JOIN trials ON trials.id = decisions.trial "
+            "SELECT canonical, predicted FROM decisions JOIN trials ON trials.id = decisions.trial "
             "WHERE predicted IS NOT NULL ORDER BY trial DESC LIMIT ?",
             [most],
         )
         return {code: json.loads(text) for code, text in rows}
+
+    def narrowings(self) -> list[Narrowing]:
+        """What was kept in this search, under every setting that it ran with, by trial."""
+        rows = self._db.conn.execute("SELECT after, keep, trial, kept FROM narrowings ORDER BY trial, after")
+        return [Narrowing(after, json.loads(keep), trial, json.loads(kept)) for after, keep, trial, kept in rows]
 
     def _select(self, where: str, parameters: list[Any], order: str = "id") -> Iterator[Trial]:
         cursor = self._db.conn.execute(f"SELECT {_COLUMNS} FROM trials {where} ORDER BY {order}", parameters)

@@ -5,24 +5,19 @@ constraints, only feasible codes are drawn, bred and listed; one whose canonical
 `CandidatePool` holds the set of all codes that were ever proposed, so making a pool costs the same after a hundred
 thousand trials as after ten. Where a space runs out, the pool is what is left of it.
 
-With a `Focus`, pools keep to the options that did best in the first trials, as far as there are new codes of them.
+A pool may be told to keep to a part of its space, as far as there are new codes of it.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
 from ncode_search import _core
 from ncode_search.agent.observations import Codes, Observations
-from ncode_search.agent.pruned_space import focused
 from ncode_search.agent.space import SearchSpace
-
-logger = logging.getLogger(__name__)
 
 PARENTS = 10
 """How many of the best trials are bred from."""
@@ -38,16 +33,6 @@ feasible ones are not feasible, draws may find none.
 _Proposer = Callable[[int], Codes]
 Canonical = Callable[[Codes], Codes]
 """From codes to the canonical codes of their classes, both of shape ``(n, L)``."""
-
-
-@dataclass(frozen=True)
-class Focus:
-    """After so many completed trials, pools keep to the best options of every position."""
-
-    after: int
-    """Trials that tell which options those are."""
-    keep: int | float
-    """How many options, or what share of them, see `prune`."""
 
 
 class _Source:
@@ -73,18 +58,19 @@ class CandidatePool:
     Args:
         space: What is searched.
         canonical: Which codes are equal; None: those that the space says.
-        focus: When to keep to the options that did best; None: never.
     """
 
-    def __init__(self, space: SearchSpace, canonical: Canonical | None = None, focus: Focus | None = None) -> None:
-        self._whole = space
+    def __init__(self, space: SearchSpace, canonical: Canonical | None = None) -> None:
         self._space = space.core
-        self._focus = focus
         self._canonical: Canonical = canonical or space.canonical
         self._source = _Source(space, self._canonical)
         self._part: _Source | None = None
         self._seen = _core.CodeSet(space.core)
         self._none: Codes = np.empty((0, len(space)), dtype=np.uint8)
+
+    def keep_to(self, part: SearchSpace) -> None:
+        """Propose codes of `part` first, a space of codes of this one: see `narrowed`."""
+        self._part = _Source(part, self._canonical)
 
     def mark_seen(self, codes: Codes) -> None:
         """These codes, shape ``(n, L)``, and their equals are never to be proposed again."""
@@ -96,27 +82,8 @@ class CandidatePool:
 
     def draw(self, known: Observations, size: int, rng: np.random.Generator) -> Codes:
         """A pool of up to `size` new codes, shape ``(m, L)``, in random order; fewer only where fewer are left."""
-        if self._focus is not None and len(known) >= self._focus.after:
-            pool = self._draw(self._part_after(known, self._focus), known, size, rng)
-            if len(pool):
-                return pool
-        return self._draw(self._source, known, size, rng)
-
-    def _part_after(self, known: Observations, focus: Focus) -> _Source:
-        """The same for the rest of the search: from its first trials alone.
-
-        So it is also after the search was resumed, if one worker made them; what several made may be in another order.
-        """
-        if self._part is None:
-            nothing = known.codes[:0]
-            first = Observations(known.codes[: focus.after], known.values[: focus.after], nothing, nothing)
-            part = focused(self._whole, first, focus.keep)
-            if part is self._whole:
-                logger.warning(
-                    "no code of the best options keeps to the space's bounds; the whole space is searched on"
-                )
-            self._part = _Source(part, self._canonical)
-        return self._part
+        pool = self._none if self._part is None else self._draw(self._part, known, size, rng)
+        return pool if len(pool) else self._draw(self._source, known, size, rng)
 
     def _draw(self, source: _Source, known: Observations, size: int, rng: np.random.Generator) -> Codes:
         chosen = _core.CodeSet(self._space)

@@ -80,7 +80,7 @@ class Proposer:
         rng = self._rng(trial, "pool")
         # While nothing is asked of the ranker, nothing is bred from the best either: these trials are uniform.
         parents = known.forgotten() if self._is_startup(trial) else known
-        pool = session.candidates.draw(parents, self._settings.pool, rng)
+        pool = session.draw_pool(parents, self._settings.pool, rng)
         if not len(pool):
             return None
         return Draft(trial, known, pool, rng.permutation(len(pool)), self._ask(trial, known, pool), begun)

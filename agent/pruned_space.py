@@ -89,22 +89,34 @@ def prune(space: SearchSpace, saliency: Saliency, keep: int | float, scope: str 
     return _part(space, kept)
 
 
-def focused(space: SearchSpace, known: Observations, keep: int | float) -> SearchSpace:
-    """`space` with all but the options that did best in the `known` trials forbidden, at every position.
+def best_options(space: SearchSpace, known: Observations, keep: int | float) -> dict[str, list[Any]]:
+    """Position to the options that did best in the `known` trials, see `prune`.
 
-    Its codes are codes of `space`. Where no code that keeps to the space's constraints is left, this is `space`.
+    All options where those leave no code that keeps to the space's constraints.
     """
     try:
-        kept = prune(space, marginal_saliency(space, known), keep).core.kept
-        dropped = {
-            name: [option for digit, option in enumerate(options) if digit not in digits]
-            for (name, options), digits in zip(space.positions.items(), kept, strict=True)
-        }
-        forbidden = [{name: options} for name, options in dropped.items() if options]
-        declared = {**space.declared, "forbidden": [*space.declared.get("forbidden", ()), *forbidden]}
-        return SearchSpace.restore(space.positions, declared)
+        pruned = prune(space, marginal_saliency(space, known), keep)
+        kept = {name: list(options) for name, options in pruned.space.positions.items()}
+        narrowed(space, kept)
     except InputError:
+        return {name: list(options) for name, options in space.positions.items()}
+    return kept
+
+
+def narrowed(space: SearchSpace, kept: Mapping[str, Sequence[Any]]) -> SearchSpace:
+    """`space` with all but the `kept` options of the named positions forbidden: its codes are codes of `space`.
+
+    Raises `InputError` where no code is left.
+    """
+    forbidden = []
+    for name, options in kept.items():
+        digits = {space.digit(name, option) for option in options}
+        if dropped := [option for digit, option in enumerate(space.positions[name]) if digit not in digits]:
+            forbidden.append({name: dropped})
+    if not forbidden:
         return space
+    declared = {**space.declared, "forbidden": [*space.declared.get("forbidden", ()), *forbidden]}
+    return SearchSpace.restore(space.positions, declared)
 
 
 def l1_saliency(state_dict: Mapping[str, Any], mapping: Mapping[str, Sequence[Sequence[str]]]) -> Saliency:

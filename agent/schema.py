@@ -20,6 +20,22 @@ def m002_forecasts(db: Database) -> None:
     db.executescript("ALTER TABLE decisions ADD COLUMN predicted TEXT; ALTER TABLE decisions ADD COLUMN trust TEXT")
 
 
+@MIGRATIONS()
+def m003_canonical_codes(db: Database) -> None:
+    """Beside the code as it was proposed, the canonical code of its class, which is what tells trials apart."""
+    db.executescript(
+        "ALTER TABLE trials ADD COLUMN canonical TEXT; UPDATE trials SET canonical = code; "
+        "DROP INDEX trials_one_per_code; "
+        "CREATE UNIQUE INDEX trials_one_per_class ON trials (canonical) WHERE state != 'failed'"
+    )
+
+
+@MIGRATIONS()
+def m004_narrowings(db: Database) -> None:
+    """The options that a search kept to, from which trial on."""
+    db.executescript(_NARROWINGS)
+
+
 _FIRST_SCHEMA = """
 CREATE TABLE meta (
     key TEXT PRIMARY KEY,
@@ -64,3 +80,13 @@ CREATE TABLE decisions (
     reason TEXT, -- why it was a fallback
     decided_at REAL NOT NULL
 )"""
+
+_NARROWINGS = """
+CREATE TABLE narrowings (
+    after INTEGER NOT NULL, -- completed trials that told which options did best
+    keep TEXT NOT NULL, -- JSON: how many options of every position, or what share of them
+    trial INTEGER NOT NULL, -- the first that was proposed so
+    kept TEXT NOT NULL, -- JSON: position to its kept options
+    decided_at REAL NOT NULL,
+    PRIMARY KEY (after, keep)
+) WITHOUT ROWID"""

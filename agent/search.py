@@ -33,13 +33,12 @@ from ncode_search.agent.errors import InputError, NcodeError, SearchFailedError
 from ncode_search.agent.functions import evaluator_table
 from ncode_search.agent.history import History, Objective, Trial
 from ncode_search.agent.loop import Observer, SearchLoop
-from ncode_search.agent.pool import Focus
 from ncode_search.agent.processes import ProcessId
 from ncode_search.agent.proposals import Proposer
 from ncode_search.agent.ranking import make_ranker
 from ncode_search.agent.ranking.base import Ranker
 from ncode_search.agent.results import plain
-from ncode_search.agent.session import Session
+from ncode_search.agent.session import Focus, Session
 from ncode_search.agent.settings import RankerSettings, SearchSettings
 from ncode_search.agent.space import Config, SearchSpace
 from ncode_search.agent.worker import Setup
@@ -260,6 +259,17 @@ class Search:
         else:
             session.history.complete(trial.id, trial.attempt, float(value), plain(metrics or {}))
         session.settle(trial.id)
+
+    def enqueue(self, config: Mapping[str, Any]) -> Trial:
+        """Have a configuration of your own evaluated before those that are yet to be chosen.
+
+        It is recorded and evaluated as given, and told apart by its canonical code. Where the history has a trial of
+        its class already, finished or not, that one is returned and nothing is queued: a script may say this at
+        every start.
+
+        Raises `InputError` where it is no configuration of the space, or not feasible.
+        """
+        return self._open().enqueue(config)
 
     def _decide(self, session: Session) -> None:
         proposer = self._ready_proposer()

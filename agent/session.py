@@ -6,23 +6,30 @@ below keep the two in step, in the order in which the agent learns of things. Us
 
 from __future__ import annotations
 
+import json
+import logging
 import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ncode_search.agent import agent_lock
 from ncode_search.agent.database import translated
-from ncode_search.agent.history import Decision, History, Objective, Trial
-from ncode_search.agent.observations import FORECASTERS, ObservationLog, Observations
-from ncode_search.agent.pool import CandidatePool, Focus
+from ncode_search.agent.errors import InputError
+from ncode_search.agent.history import Decision, History, Narrowing, Objective, Trial
+from ncode_search.agent.observations import FORECASTERS, Codes, ObservationLog, Observations
+from ncode_search.agent.pool import CandidatePool
 from ncode_search.agent.processes import ProcessId
+from ncode_search.agent.pruned_space import best_options, narrowed
 from ncode_search.agent.space import Config, SearchSpace
 from ncode_search.agent.states import TrialState
+
+logger = logging.getLogger(__name__)
 
 _REMEMBERED = 256
 """Decisions whose forecasts are read back when a history is opened; older ones matter no more."""
@@ -34,9 +41,21 @@ class Chosen:
     """A trial that waits for a worker."""
 
     trial: int
-    code: NDArray[np.uint8]
     text: str
+    """The code as it was proposed; `config` is what it says."""
     config: Config
+    canonical: str
+    code: NDArray[np.uint8]
+    """The vector of `canonical`."""
+
+
+@dataclass(frozen=True)
+class Focus:
+    """After so many completed trials, pools keep to the options that did best in them."""
+
+    after: int
+    keep: int | float
+    """How many options of every position, or what share of them, see `prune`."""
 
 
 class Session:
@@ -48,7 +67,8 @@ class Session:
     def __init__(self, path: Path, space: SearchSpace, objective: Objective, focus: Focus | None = None) -> None:
         self.history = History.open(path, space.positions, objective, space.declared)
         self.space = space
-        self.candidates = CandidatePool(space, focus=focus)
+        self.candidates = CandidatePool(space)
+        self._focus = focus
         self.queue: deque[Chosen] = deque()
         """Chosen trials without a worker, the oldest first."""
         self.orphans: deque[Trial] = deque()
@@ -103,24 +123,42 @@ class Session:
         """What was known before the newest trial ended, whether it has ended or not."""
         return self._log.view_without_last(self._last.code) if self._last else self._log.view()
 
+    def draw_pool(self, known: Observations, size: int, rng: np.random.Generator) -> Codes:
+        """A pool for the next trial; see `CandidatePool.draw`."""
+        if self._focus is not None and len(known) >= self._focus.after:
+            self._narrow(known, self._focus)
+            self._focus = None
+        return self.candidates.draw(known, size, rng)
+
     # What happens
 
-    def add(self, code: NDArray[np.uint8], proposed_by: str, decision: Decision) -> Chosen:
-        """A decision was made: record it, and queue its trial."""
+    def add(self, code: NDArray[np.uint8], proposed_by: str, decision: Decision | None = None) -> Chosen:
+        """A decision was made, or needed none: record it, and queue its trial."""
         chosen = self._chosen(self.next_trial, self.space.to_text(code[np.newaxis])[0])
-        self.history.add(chosen.trial, chosen.text, proposed_by, decision)
-        if decision.predicted is not None:
-            self._forecasts[chosen.text] = self._forecast(decision.predicted)
+        self.history.add(chosen.trial, chosen.text, proposed_by, decision, canonical=chosen.canonical)
+        if decision is not None and decision.predicted is not None:
+            self._forecasts[chosen.canonical] = self._forecast(decision.predicted)
         self.candidates.mark_seen(code[np.newaxis])
         self._enqueue(chosen)
         self._last = chosen
         return chosen
 
+    def enqueue(self, config: Mapping[str, Any]) -> Trial:
+        """Queue a configuration that nobody chose, unless there is a trial of its class: that trial then."""
+        given = self.space.encode(config)[np.newaxis]
+        canonical = self.space.canonical(given)
+        if not self.space.fits(canonical)[0]:
+            costs = zip(self.space.cost_names, self.space.cost(canonical)[0], strict=True)
+            said = "".join(f"; it costs {cost:g} {name}" for name, cost in costs)
+            raise InputError(f"the configuration breaks a bound or is forbidden{said}: {json.dumps(dict(config))}")
+        known = self.history.trial_of(self.space.to_text(canonical)[0])
+        return known or self.history.trial(self.add(given[0], "enqueued").trial)
+
     def settle(self, trial: int) -> Trial:
         """A worker says that it has recorded a trial: read what it wrote."""
         row = self.history.trial(trial)
         if row.state.is_finished:
-            self._forecasts.pop(row.code, None)
+            self._forecasts.pop(row.canonical, None)
         if row.state is TrialState.COMPLETE:
             assert row.value is not None
             self._log.complete(trial, self.sign * row.value)
@@ -136,6 +174,26 @@ class Session:
         row = self.settle(trial)
         if row.state is TrialState.QUEUED:
             self.queue.appendleft(self._chosen(trial, row.code))
+
+    def _narrow(self, known: Observations, focus: Focus) -> None:
+        """Keep to what was kept with this setting before; the first time, to what the first trials say.
+
+        Recorded, because several workers' trials may be in another order after a restart.
+        """
+        settings = (focus.after, repr(focus.keep))
+        before = [one.kept for one in self.history.narrowings() if (one.after, repr(one.keep)) == settings]
+        part = narrowed(self.space, before[0] if before else self._kept(known, focus))
+        if part is self.space:
+            logger.warning("no code of the best options keeps to the space's bounds; the whole space is searched on")
+        self.candidates.keep_to(part)
+
+    def _kept(self, known: Observations, focus: Focus) -> Mapping[str, list[Any]]:
+        """The best options now, put down in the history."""
+        nothing = known.codes[:0]
+        first = Observations(known.codes[: focus.after], known.values[: focus.after], nothing, nothing)
+        kept = best_options(self.space, first, focus.keep)
+        self.history.narrow(Narrowing(focus.after, focus.keep, self.next_trial, kept))
+        return kept
 
     # Opening
 
@@ -155,12 +213,12 @@ class Session:
         for trial in queued:
             self._enqueue(self._chosen(trial.id, trial.code))
         for trial in reversed(running):
-            self._log.begin(trial.id, self._code(trial.code), self._forecasts.get(trial.code))
+            self._log.begin(trial.id, self._code(trial.canonical), self._forecasts.get(trial.canonical))
             if is_being_trained(trial):
                 self.orphans.appendleft(trial)
             else:
                 self.interrupted(trial.id, trial.attempt)
-        self.candidates.mark_seen(self.space.from_text([trial.code for trial in [*running, *queued]]))
+        self.candidates.mark_seen(self.space.from_text([trial.canonical for trial in [*running, *queued]]))
 
     def _load_finished(self, texts: list[str], values: NDArray[np.float64]) -> None:
         codes = self.space.from_text(texts)
@@ -182,12 +240,13 @@ class Session:
         return self.sign * np.array([predicted.get(name, np.nan) for name in FORECASTERS])
 
     def _enqueue(self, chosen: Chosen) -> None:
-        self._log.begin(chosen.trial, chosen.code, self._forecasts.get(chosen.text))
+        self._log.begin(chosen.trial, chosen.code, self._forecasts.get(chosen.canonical))
         self.queue.append(chosen)
 
     def _chosen(self, trial: int, text: str) -> Chosen:
-        code = self._code(text)
-        return Chosen(trial, code, text, self.space.decode(code))
+        given = self._code(text)
+        code = self.space.canonical(given[np.newaxis])[0]
+        return Chosen(trial, text, self.space.decode(given), self.space.to_text(code[np.newaxis])[0], code)
 
     def _code(self, text: str) -> NDArray[np.uint8]:
         code: NDArray[np.uint8] = self.space.from_text([text])[0]

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ncode_search.agent.costs import Cost
 from ncode_search.agent.observations import ObservationLog
-from ncode_search.agent.pool import PARENTS, CandidatePool, Focus
+from ncode_search.agent.pool import PARENTS, CandidatePool
+from ncode_search.agent.pruned_space import narrowed
 from ncode_search.agent.space import SearchSpace
 
 
@@ -105,38 +105,18 @@ def test_the_same_generator_gives_the_same_pool() -> None:
     assert np.array_equal(*pools)
 
 
-def test_with_a_focus_the_best_options_of_the_first_trials_are_kept() -> None:
+def test_pools_keep_to_a_part_as_far_as_there_are_new_codes_of_it() -> None:
     space = space_of(4, 4, 4, 4)
     rng = np.random.default_rng(0)
-    log = ObservationLog(4)
-    codes = space.core.sample(200, seed=1)
-    log.load(codes, -codes.sum(axis=1).astype(float), codes[:0])  # smaller digits are better
-    candidates = CandidatePool(space, focus=Focus(after=200, keep=2))
-    candidates.mark_seen(codes)
+    log = observed(space, 200, rng)
+    candidates = CandidatePool(space)
+    candidates.mark_seen(log.view().codes)
+    candidates.keep_to(narrowed(space, {name: [0, 1] for name in space}))
     pool = candidates.draw(log.view(), 16, rng)
-    part = SearchSpace({name: [0, 1] for name in space})
-    left = rows(part.core.enumerate(0, 16)) - rows(codes)
-    assert rows(pool) == left
+    part = space_of(2, 2, 2, 2)
+    assert rows(pool) == rows(part.core.enumerate(0, 16)) - rows(log.view().codes)
     candidates.mark_seen(pool)
     assert len(candidates.draw(log.view(), 16, rng)) == 16, "the part is used up, the space is not"
-    early = CandidatePool(space, focus=Focus(after=201, keep=2)).draw(log.view(), 64, rng)
-    assert early.max() == 3
-    log.begin(201, pool[0])
-    log.complete(201, 100.0)
-    resumed = CandidatePool(space, focus=Focus(after=200, keep=2))
-    resumed.mark_seen(codes)
-    assert rows(resumed.draw(log.view(), 16, rng)) == left, "later trials change nothing"
-
-
-def test_a_focus_on_nothing_feasible_is_none() -> None:
-    costs = [Cost("c", {"p0": [0, 3], "p1": [0, 3]}, least=3)]
-    space = SearchSpace({"p0": [0, 1], "p1": [0, 1]}, costs=costs)
-    log = ObservationLog(2)
-    codes = np.array([[0, 1], [1, 0], [1, 1]], np.uint8)
-    log.load(codes[1:], np.array([-1.0, -2.0]), codes[:0])
-    candidates = CandidatePool(space, focus=Focus(after=2, keep=1))
-    candidates.mark_seen(codes[1:])
-    assert candidates.draw(log.view(), 4, np.random.default_rng(0)).tolist() == [[0, 1]]
 
 
 def test_positions_without_a_choice_are_no_trouble() -> None:

@@ -15,7 +15,15 @@ from ncode_search import Cell, Cost, Search, SearchSpace
 from ncode_search.agent.errors import InputError
 from ncode_search.agent.history import History
 from ncode_search.agent.observations import Observations
-from ncode_search.agent.pruned_space import PrunedSpace, history_saliency, l1_saliency, marginal_saliency, prune
+from ncode_search.agent.pruned_space import (
+    PrunedSpace,
+    best_options,
+    history_saliency,
+    l1_saliency,
+    marginal_saliency,
+    narrowed,
+    prune,
+)
 
 POSITIONS: dict[str, list[Any]] = {"op": ["conv", "pool", "skip"], "kernel": [3, 5, 7], "width": [8, 16, 32, 64]}
 SALIENCY = {"op": [3, 1, 2], "kernel": [0.1, 0.3, 0.2], "width": [1, 1, 1, 1]}
@@ -175,6 +183,17 @@ def test_marginal_ranks_shrink_to_the_middle() -> None:
     np.testing.assert_allclose(saliency["b"], [(ranks[0] + 1) / 3, (ranks[1] + 1) / 3])
     assert np.isnan(saliency["a"]).sum() == 0
     np.testing.assert_allclose(marginal_saliency(space, known.forgotten())["a"], [0.5] * 3)
+
+
+def test_options_that_did_best_are_kept_where_they_leave_a_feasible_code() -> None:
+    positions = {"a": [*range(4)], "b": [*range(4)]}
+    codes = np.array([[0, 0], [1, 1], [2, 2], [3, 3]], np.uint8)
+    known = Observations(codes, np.array([1.0, 2.0, 3.0, 4.0]), codes[:0], codes[:0])
+    assert best_options(SearchSpace(positions), known, 0.5) == {"a": [2, 3], "b": [2, 3]}
+    bounded = SearchSpace(positions, costs=[Cost("c", {"a": [0, 1, 2, 3], "b": [0, 1, 2, 3]}, most=3)])
+    assert best_options(bounded, known, 0.5) == {"a": [*range(4)], "b": [*range(4)]}, "2 + 2 is too much"
+    assert narrowed(bounded, {"a": [0, 3], "b": [0, 1]}).feasible == 3
+    assert narrowed(bounded, {"a": [*range(4)]}) is bounded
 
 
 def test_a_history_says_what_to_keep(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from ncode_search import SearchSpace
 from ncode_search.agent.history import Decision, History, Objective
 from ncode_search.agent.processes import ProcessId, process_start
-from ncode_search.agent.session import Session
+from ncode_search.agent.session import Focus, Session
 
 SPACE = SearchSpace({"a": [0, 1, 2], "b": [0, 1, 2]})
 
@@ -67,3 +67,67 @@ def test_forecasts_of_finished_queued_and_running_trials_survive(tmp_path: Path)
         np.testing.assert_array_equal(session.observations().forecasts[2:, 0], [-2.25, -3.25])
     finally:
         session.close()
+
+
+def complete(session: Session, trials: dict[str, float]) -> None:
+    """Trials of these codes with these values, in this order."""
+    for text, value in trials.items():
+        chosen = session.add(session.space.from_text([text])[0], "random")
+        attempt = session.history.start(chosen.trial, str(ProcessId.current()), "cpu")
+        session.history.complete(chosen.trial, attempt, value)
+        session.settle(chosen.trial)
+
+
+def options_drawn(session: Session) -> list[list[int]]:
+    """The options of every position in a pool for the next trial."""
+    pool = session.draw_pool(session.observations(), 64, np.random.default_rng(0))
+    return [sorted(set(column)) for column in pool.T.tolist()]
+
+
+def test_what_a_search_keeps_to_is_recorded_and_taken_back_with_its_setting(tmp_path: Path) -> None:
+    space = SearchSpace({"a": [0, 1, 2, 3], "b": [4, 5, 6, 7], "c": [8, 9]})
+
+    def opened(focus: Focus | None) -> Session:
+        return Session(tmp_path / "x.db", space, Objective(), focus)
+
+    first = opened(Focus(after=4, keep=2))
+    complete(first, {"000": 1.0, "110": 4.0, "220": 3.0})
+    assert options_drawn(first) == [[0, 1, 2, 3], [0, 1, 2, 3], [0, 1]]
+    complete(first, {"330": 2.0})
+    assert options_drawn(first) == [[1, 2], [1, 2], [0, 1]]
+    (recorded,) = first.history.narrowings()
+    assert (recorded.after, recorded.keep, recorded.trial) == (4, 2, 5)
+    assert recorded.kept == {"a": [1, 2], "b": [5, 6], "c": [8, 9]}
+    # As if several workers had finished in another order: what is read back would say something else.
+    complete(first, {"121": 0.5})
+    with first.history.db.conn as connection:
+        connection.execute("UPDATE trials SET finished_at = -value")
+    first.close()
+
+    again = opened(Focus(after=4, keep=2))
+    assert options_drawn(again) == [[1, 2], [1, 2], [0, 1]]
+    assert again.history.narrowings() == [recorded]
+    again.close()
+    widened = opened(None)
+    assert options_drawn(widened) == [[0, 1, 2, 3], [0, 1, 2, 3], [0, 1]]
+    assert widened.history.narrowings() == [recorded]
+    widened.close()
+    other = opened(Focus(after=4, keep=0.75))
+    assert options_drawn(other)[0] != [0, 1, 2, 3]
+    assert [one.keep for one in other.history.narrowings()] == [2, 0.75]
+    other.close()
+
+
+def test_a_running_trial_s_code_is_as_given_and_its_class_is_known(tmp_path: Path) -> None:
+    space = SearchSpace({"op": ["conv", "pool"], "kernel": [3, 5, 7]}, when={"kernel": {"op": ["conv"]}})
+    for _ in range(2):
+        session = Session(tmp_path / "x.db", space, Objective())
+        try:
+            if not session.queue:
+                session.add(space.encode({"op": "pool", "kernel": 7}), "enqueued")
+            (chosen,) = session.queue
+            assert (chosen.text, chosen.canonical, chosen.config["kernel"]) == ("12", "10", 7)
+            assert chosen.code.tolist() == [1, 0] == session.observations().pending[0].tolist()
+            assert not len(session.candidates.unseen(space.from_text(["10", "11", "12"])))
+        finally:
+            session.close()
