@@ -70,6 +70,10 @@ def table_options(command: Command) -> Command:
 @click.option("--budgets", help="Trials after which to compare.  [default: 25,50,100,192 and --trials]")
 @click.option("--pool", type=int, default=128, show_default=True, help="Candidates a decision.")
 @click.option("--startup", type=int, default=10, show_default=True, help="Uniform trials, the same for all rankers.")
+@click.option("--prune-after", type=int, help="Trials after which rankers' pools keep to the options that did best.")
+@click.option(
+    "--keep", default="0.5", show_default=True, help="With it: how many options, as 2, or what share, as 0.5."
+)
 @click.option("--jobs", type=int, help="Processes; by default one a core. The results are the same.")
 @click.option("--json", "json_path", type=PATH, help="Write all figures to this file.")
 @click.option("--plot", type=PATH, help="Draw the best so far over the trials: a .png, .svg or .pdf.")
@@ -86,6 +90,8 @@ def bench(
     budgets: str | None,
     pool: int,
     startup: int,
+    prune_after: int | None,
+    keep: str,
     jobs: int | None,
     json_path: Path | None,
     plot: Path | None,
@@ -99,7 +105,7 @@ def bench(
     from ncode_search.agent.bench.tasks import read_tasks
     from ncode_search.agent.bench.trials import BenchSettings
 
-    settings = BenchSettings(trials, pool, startup)
+    settings = BenchSettings(trials, pool, startup, prune_after, _count_or_share("--keep", keep))
     _at_least_one(seeds=seeds, jobs=jobs)
     checked, methods = _budgets(budgets, trials), _listed(rankers)
     require(["scipy"], "ncode bench")
@@ -174,6 +180,13 @@ def _whole_numbers(option: str, text: str) -> list[int]:
         return [int(name) for name in _listed(text)]
     except ValueError:
         raise InputError(f"{option} is {text!r}; give whole numbers with commas between") from None
+
+
+def _count_or_share(option: str, text: str) -> int | float:
+    try:
+        return int(text) if text.isdecimal() else float(text)
+    except ValueError:
+        raise InputError(f"{option} is {text!r}; give a number of options, or a share such as 0.5") from None
 
 
 def _at_least_one(**options: int | None) -> None:

@@ -39,6 +39,9 @@ class Cost:
     """For costs whose sums differ in too many ways: what they are rounded to before they are compared with the bounds,
     away from them. No code beyond a bound is ever let in; some that are closer to it than one unit a position are lost.
     """
+    measured: bool = False
+    """Whether the options' costs were told by the search's evaluator: a search that goes on keeps those it began with.
+    """
 
 
 Rule = tuple[list[list[int]], list[tuple[int, list[list[int]]]], int | None, int | None]
@@ -58,6 +61,7 @@ class CheckedCost:
             raise InputError(f"{self._where} least = {cost.least} is above most = {cost.most}; swap or mend them")
         if self._unit is not None and self._unit <= 0:
             raise InputError(f"{self._where} unit is {cost.unit}; it must be above 0")
+        self._measured = cost.measured
         self._options = self._checked_options(cost.options)
         self._pairs = self._checked_pairs(cost.pairs)
         self.scale = math.lcm(*(value.denominator for row in self._rows() for value in row))
@@ -113,6 +117,7 @@ class CheckedCost:
         return {
             **{key: value for key, value in {"options": options, "pairs": pairs}.items() if value},
             **{key: _plain(value) for key, value in bounds.items() if value is not None},
+            **({"measured": True} if self._measured else {}),
         }
 
     def _rows(self) -> list[list[Fraction]]:

@@ -45,9 +45,23 @@ def measured_cost(
     Raises:
         InputError: where the sums are further off: the configuration, and by how much.
     """
-    sizes = space.core.sizes
-    codes = space.canonical(space.core.random(2 * sum(sizes) + _CHECKS, seed))
+    codes = measured_codes(space, seed)
     measured = np.array([cost(space.decode(code)) for code in codes], dtype=np.float64)
+    return Cost(name, fitted_options(space, name, codes, measured, tolerance), least=least, most=most)
+
+
+def measured_codes(space: SearchSpace, seed: int = 0) -> Codes:
+    """The canonical codes of the configurations to measure, shape ``(n, L)``."""
+    return space.canonical(space.core.random(2 * sum(space.core.sizes) + _CHECKS, seed))
+
+
+def fitted_options(
+    space: SearchSpace, name: str, codes: Codes, measured: NDArray[np.float64], tolerance: float = 1e-6
+) -> dict[str, list[float]]:
+    """Position to the costs of its options, from what `measured_codes` were measured to cost, shape ``(n,)``.
+
+    Raises `InputError` as `measured_cost` does.
+    """
     if not np.isfinite(measured).all():
         wrong = space.decode(codes[int(np.argmin(np.isfinite(measured)))])
         raise InputError(f"cost {name!r} of {wrong} is no finite number")
@@ -55,7 +69,7 @@ def measured_cost(
     fitted = np.linalg.lstsq(table[_CHECKS:], measured[_CHECKS:], rcond=None)[0]
     weights = _rounded(fitted.astype(np.float64), measured)
     _check_sums(space, name, codes, measured, table @ weights, tolerance)
-    return Cost(name, _options(space, weights), least=least, most=most)
+    return _options(space, weights)
 
 
 def _one_hot(space: SearchSpace, codes: Codes) -> NDArray[np.float64]:

@@ -89,13 +89,14 @@ def prune(space: SearchSpace, saliency: Saliency, keep: int | float, scope: str 
     return _part(space, kept)
 
 
-def best_options(space: SearchSpace, known: Observations, keep: int | float) -> dict[str, list[Any]]:
-    """Position to the options that did best in the `known` trials, see `prune`.
+def best_options(space: SearchSpace, known: Observations, after: int, keep: int | float) -> dict[str, list[Any]]:
+    """Position to the options that did best in the first `after` of the known trials, see `prune`.
 
     All options where those leave no code that keeps to the space's constraints.
     """
+    first = Observations(known.codes[:after], known.values[:after], known.codes[:0], known.codes[:0])
     try:
-        pruned = prune(space, marginal_saliency(space, known), keep)
+        pruned = prune(space, marginal_saliency(space, first), keep)
         kept = {name: list(options) for name, options in pruned.space.positions.items()}
         narrowed(space, kept)
     except InputError:

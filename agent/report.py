@@ -16,7 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ncode_search.agent.history import History, Objective, Trial
+from ncode_search.agent.history import History, Narrowing, Objective, Trial
 from ncode_search.agent.loop import Observer
 from ncode_search.agent.search import Outcome
 from ncode_search.agent.space import SearchSpace
@@ -203,11 +203,23 @@ def status_lines(history: History, owner: str | None) -> list[str]:
     ]  # fmt: skip
     for trial in history.trials(TrialState.RUNNING):
         lines.append(f"running   trial {trial.id}  {trial.code}  on {trial.device}{_last_epoch(history, trial)}")
+    lines += [f"kept      {_kept_text(space, one)}" for one in history.narrowings()]
     lines += [f"trust     {line}" for line in trust_lines(history)]
     lines += [f"fallback  {line}" for line in fallback_lines(history)]
     if best := history.best():
         lines.append(f"best      {_number(best.value)}  trial {best.id}  {best.code}")
     return lines
+
+
+def _kept_text(space: SearchSpace, narrowing: Narrowing) -> str:
+    """What a search kept to, where that is less than all."""
+    kept = "; ".join(
+        f"{name} {', '.join(map(option_text, options))}"
+        for name, options in narrowing.kept.items()
+        if len(options) < len(space.positions[name])
+    )
+    setting = f"prune_after = {narrowing.after}, keep = {narrowing.keep}"
+    return f"from trial {narrowing.trial} on ({setting}): {kept or 'all options, as the best ones fit no bound'}"
 
 
 def _last_epoch(history: History, trial: Trial) -> str:

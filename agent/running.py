@@ -19,7 +19,7 @@ from ncode_search.agent.search_file import Overrides, SearchFile
 
 def run_file(path: Path, overrides: Overrides, *, quiet: bool) -> int:
     """Start or resume a search; returns the exit code. Raises `NcodeError` for what stands in its way."""
-    file = SearchFile.load(path).overridden(overrides)
+    file = SearchFile.load(path, overrides)
     console = Console()
     _log_to(console if console.is_terminal else Console(stderr=True))
     objective = Objective(file.settings.goal, file.evaluator)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ncode_search.agent.errors import InputError
+from ncode_search.agent.evaluator_cost import CostSource
 from ncode_search.agent.loop import Observer
 from ncode_search.agent.ranking import RANKERS
 from ncode_search.agent.ranking.address import is_url
@@ -44,6 +45,9 @@ class Overrides:
     """A ranker's kind, a path to a GGUF file, or a server's address."""
 
 
+NOTHING = Overrides()
+
+
 @dataclass(frozen=True)
 class SearchFile:
     """A search as its file describes it."""
@@ -56,23 +60,23 @@ class SearchFile:
     ranker: RankerSettings
 
     @classmethod
-    def load(cls, path: Path) -> SearchFile:
-        """Read and check a search file. Raises `InputError` for anything wrong in it."""
+    def load(cls, path: Path, by: Overrides = NOTHING) -> SearchFile:
+        """Read and check a search file; `by`: what the command line says. Raises `InputError` for anything wrong."""
         tables = _read(path)
         try:
-            return cls._from_tables(path, tables)
+            file = cls._from_tables(path, tables, by.history)
         except (InputError, OptionError) as error:
             raise InputError(f"{path}: {error}") from None
+        return file._overridden(by)
 
-    def overridden(self, by: Overrides) -> SearchFile:
-        """The same search with what the command line says. Raises `InputError` for a value that cannot be."""
+    def _overridden(self, by: Overrides) -> SearchFile:
         changes = {name: value for name in ("trials", "workers", "seed") if (value := getattr(by, name)) is not None}
         try:
             settings = dataclasses.replace(self.settings, **changes)
         except InputError as error:
             raise InputError(f"--{error}") from None
         ranker = self.ranker if by.ranker is None else _ranker_from_text(self.ranker, by.ranker)
-        return dataclasses.replace(self, settings=settings, ranker=ranker, history=by.history or self.history)
+        return dataclasses.replace(self, settings=settings, ranker=ranker)
 
     def to_search(self, observer: Observer | None = None) -> Search:
         """The search itself."""
@@ -87,20 +91,18 @@ class SearchFile:
         )
 
     @classmethod
-    def _from_tables(cls, path: Path, tables: Mapping[str, Any]) -> SearchFile:
+    def _from_tables(cls, path: Path, tables: Mapping[str, Any], history: Path | None) -> SearchFile:
         _check_tables(tables)
         search = dict(tables.get("search", {}))
-        history = search.pop("history", None)
-        if not isinstance(history, str) or not history:
+        name = search.pop("history", None)
+        if not isinstance(name, str) or not name:
             raise InputError('[search] history is missing; say where to keep the results: history = "results.db"')
-        return cls(
-            path=path,
-            history=path.parent / history,
-            settings=_settings("search", SearchSettings, search),
-            space=space_of(tables),
-            evaluator=_evaluator(tables.get("evaluator", {})),
-            ranker=_settings("ranker", RankerSettings, tables.get("ranker", {})),
-        )
+        history = history or path.parent / name
+        settings = _settings("search", SearchSettings, search)
+        ranker = _settings("ranker", RankerSettings, tables.get("ranker", {}))
+        evaluator = _evaluator(tables.get("evaluator", {}))
+        space = space_of(tables, CostSource(evaluator, path.parent, history))
+        return cls(path, history, settings, space, evaluator, ranker)
 
 
 def load_space(path: Path) -> SearchSpace:
@@ -108,9 +110,19 @@ def load_space(path: Path) -> SearchSpace:
     tables = _read(path)
     try:
         _check_tables(tables)
-        return space_of(tables)
+        return space_of(tables, _cost_source(path, tables))
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
+
+
+def _cost_source(path: Path, tables: Mapping[str, Any]) -> CostSource:
+    """Of a file that may have neither an evaluator nor a history."""
+    history = tables.get("search", {}).get("history")
+    is_measured = any(
+        isinstance(table, Mapping) and table.get("measured") for table in tables.get("costs", {}).values()
+    )
+    evaluator = _evaluator(tables.get("evaluator", {})) if is_measured else {}
+    return CostSource(evaluator, path.parent, path.parent / history if isinstance(history, str) and history else None)
 
 
 def _check_tables(tables: Mapping[str, Any]) -> None:

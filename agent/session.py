@@ -189,9 +189,7 @@ class Session:
 
     def _kept(self, known: Observations, focus: Focus) -> Mapping[str, list[Any]]:
         """The best options now, put down in the history."""
-        nothing = known.codes[:0]
-        first = Observations(known.codes[: focus.after], known.values[: focus.after], nothing, nothing)
-        kept = best_options(self.space, first, focus.keep)
+        kept = best_options(self.space, known, focus.after, focus.keep)
         self.history.narrow(Narrowing(focus.after, focus.keep, self.next_trial, kept))
         return kept
 

@@ -13,16 +13,23 @@ from typing import Any
 from ncode_search.agent.costs import Cost
 from ncode_search.agent.equality import Cell
 from ncode_search.agent.errors import InputError
+from ncode_search.agent.evaluator_cost import CostSource
 from ncode_search.agent.space import SearchSpace
 from ncode_search.evaluators.options import suggest
 
 _EQUAL = ("cells", "interchangeable")
-_COST = ("options", "pairs", "least", "most", "unit")
+_COST = ("options", "pairs", "least", "most", "unit", "measured", "tolerance")
+_GIVEN = ("options", "pairs")
+_TOLERANCE = 1e-6
+"""How far the sums of measured costs may be off, relative to the largest, unless the file says otherwise."""
 _PAIR = ("positions", "costs")
 
 
-def space_of(tables: Mapping[str, Any]) -> SearchSpace:
-    """The space that a search file's tables describe. Raises `InputError` for anything wrong in them."""
+def space_of(tables: Mapping[str, Any], source: CostSource) -> SearchSpace:
+    """The space that a search file's tables describe; `source` measures the costs that it wants measured.
+
+    Raises `InputError` for anything wrong in them.
+    """
     table = tables.get("space", {})
     if not table:
         raise InputError('[space] is missing or empty; name a position and its options a line: "width" = [8, 16, 32]')
@@ -34,7 +41,7 @@ def space_of(tables: Mapping[str, Any]) -> SearchSpace:
     if equal := tables.get("equal"):
         space = _with_equal(space, when, equal)
     costs, forbidden = tables.get("costs", {}), tables.get("forbidden", [])
-    return _with_constraints(space, costs, forbidden) if costs or forbidden else space
+    return _with_constraints(space, costs, forbidden, source) if costs or forbidden else space
 
 
 @contextmanager
@@ -54,21 +61,53 @@ def _with_equal(space: SearchSpace, when: Mapping[str, Any], table: Mapping[str,
         return SearchSpace(space.positions, when=when, cells=cells, interchangeable=groups)
 
 
-def _with_constraints(space: SearchSpace, costs: Mapping[str, Any], forbidden: Any) -> SearchSpace:
+def _with_constraints(space: SearchSpace, costs: Mapping[str, Any], forbidden: Any, source: CostSource) -> SearchSpace:
     if not isinstance(forbidden, list):
         raise InputError("[forbidden] is no list; write [[forbidden]] above every combination")
     with _within("[[forbidden]]"):
         combinations = [_by_position(one, space.positions) for one in forbidden]
-    return space.constrained([_cost(name, table, space) for name, table in costs.items()], combinations)
+    for name, table in costs.items():
+        _check_cost(f"[costs.{name}]", table)
+    given = [_cost(name, table, space) for name, table in costs.items() if not table.get("measured")]
+    wanted = {name: table for name, table in costs.items() if table.get("measured")}
+    return space.constrained([*given, *_measured(space, wanted, source)], combinations)
 
 
-def _cost(name: str, table: Any, space: SearchSpace) -> Cost:
-    where = f"[costs.{name}]"
+def _measured(space: SearchSpace, wanted: Mapping[str, Any], source: CostSource) -> list[Cost]:
+    if not wanted:
+        return []
+    tolerances = {name: table.get("tolerance", _TOLERANCE) for name, table in wanted.items()}
+    options = source.measure(space, tolerances)
+    return [Cost(name, options[name], **_bounds(table), measured=True) for name, table in wanted.items()]
+
+
+def _check_cost(where: str, table: Any) -> None:
     if not isinstance(table, Mapping):
         raise InputError(f"{where} is {table!r}; it must be a table with options, and perhaps most or least")
     _check_keys(table, _COST, where)
-    if "options" not in table and "pairs" not in table:
-        raise InputError(f'{where} has no costs; give those of a position\'s options: options."width" = [1, 2, 4]')
+    measured, given = table.get("measured", False), [key for key in _GIVEN if key in table]
+    if not isinstance(measured, bool):
+        raise InputError(f"{where} measured is {measured!r}; allowed: true, false")
+    if measured and given:
+        raise InputError(f"{where} is measured and has {given[0]}; leave one of the two out")
+    if not measured and not given:
+        raise InputError(
+            f'{where} has no costs; give those of a position\'s options: options."width" = [1, 2, 4]; '
+            "or let the evaluator tell them: measured = true"
+        )
+    _check_tolerance(where, table, measured)
+
+
+def _check_tolerance(where: str, table: Mapping[str, Any], measured: bool) -> None:
+    tolerance = table.get("tolerance", _TOLERANCE)
+    if "tolerance" in table and not measured:
+        raise InputError(f"{where} has a tolerance, which is for measured costs; leave it out")
+    if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float)) or not 0 <= tolerance < 1:
+        raise InputError(f"{where} tolerance is {tolerance!r}; allowed: a share of the largest cost, from 0 to below 1")
+
+
+def _cost(name: str, table: Mapping[str, Any], space: SearchSpace) -> Cost:
+    where = f"[costs.{name}]"
     with _within(where):
         options = _by_position(table.get("options", {}), space.positions)
         pairs: dict[Any, Any] = {}
@@ -76,7 +115,11 @@ def _cost(name: str, table: Any, space: SearchSpace) -> Cost:
             if positions in pairs:
                 raise InputError(f"the pair {', '.join(positions)} is given twice; keep one of them")
             pairs[positions] = costs
-    return Cost(name, options, pairs, *(table.get(key) for key in _COST[2:]))
+    return Cost(name, options, pairs, **_bounds(table))
+
+
+def _bounds(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: table.get(key) for key in ("least", "most", "unit")}
 
 
 def _pair(table: Any) -> tuple[tuple[str, ...], Any]:

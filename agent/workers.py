@@ -35,7 +35,7 @@ EXIT_LIMIT = 2.0
 EXIT_POLL = 0.5
 """Seconds between two looks at whether a process still lives."""
 
-_SAFE_PATH = ["-P"] if sys.version_info >= (3, 11) else []
+SAFE_PATH = ["-P"] if sys.version_info >= (3, 11) else []
 """Keeps the current folder out of the worker's imports: a `random.py` there must not shadow the library's."""
 
 OnReport = Callable[[int, int, Mapping[str, float]], None]
@@ -117,7 +117,7 @@ class Worker:
     async def _spawn(self) -> asyncio.subprocess.Process:
         self._forget_output()
         return await asyncio.create_subprocess_exec(
-            sys.executable, *_SAFE_PATH, "-m", "ncode_search.agent.worker",
+            sys.executable, *SAFE_PATH, "-m", "ncode_search.agent.worker",
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=self._output,

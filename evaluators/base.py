@@ -7,6 +7,10 @@ raises makes a failed attempt, with the traceback in the history; `Pruned` makes
 The built-in kinds are frozen dataclasses whose fields are the keys of the TOML file's ``[evaluator]`` table. They are
 built in the worker before the first trial, so ``__post_init__`` and `check_space` are the places to refuse wrong input:
 raise `EvaluatorError` with one line that names the key and the mend.
+
+An evaluator may have a method ``cost(config) -> Mapping[str, float]``: what a configuration costs, such as parameters
+or milliseconds, without its training. A ``[costs.NAME]`` table with ``measured = true`` asks it before the search for a
+few configurations, in a process of its own.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
+from torch.utils.flop_counter import FlopCounterMode
 
 from ncode_search.evaluators import cnn_space
 from ncode_search.evaluators.base import Context, EvaluatorError, Result
@@ -74,6 +75,16 @@ class CnnEvaluator:
     def check_space(self, space: Mapping[str, Sequence[Any]]) -> None:
         """Refuse what no CNN can be built from; see `cnn_space.check_space`."""
         cnn_space.check_space(space)
+
+    def cost(self, config: Mapping[str, Any]) -> dict[str, float]:
+        """``params``: trained weights; ``flops``: operations for one image, a multiplication and an addition being two,
+        of convolutions and linear layers, as torch counts them. Nothing is computed.
+        """
+        architecture = cnn_space.Architecture.from_config(config)
+        with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+            network = Network(architecture, self._images.channels, self._images.classes).eval()
+            network(torch.empty(1, *self._images.train.images.shape[1:]))
+        return {"params": count_parameters(network), "flops": counter.get_total_flops()}
 
     def __call__(self, config: Mapping[str, Any], context: Context) -> Result:
         """Accuracies are fractions from 0 to 1.

@@ -32,41 +32,53 @@ class PythonEvaluator:
 
     function: str
     """``module:name``, or ``path/to/script.py:name`` (relative to the search file's folder, or absolute)."""
+    cost_function: str | None = None
+    """Another, ``cost(config) -> Mapping[str, float]``: what configurations cost, for measured costs."""
 
     _function: Callable[[Mapping[str, Any], Context], float | Result] = field(init=False, repr=False, compare=False)
+    _cost: Callable[[Mapping[str, Any]], Mapping[str, float]] | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self, folder: Path) -> None:
         object.__setattr__(self, "_function", load_function(self.function, folder))
+        cost = self.cost_function
+        object.__setattr__(self, "_cost", None if cost is None else load_function(cost, folder, "cost_function"))
 
     def __call__(self, config: Mapping[str, Any], context: Context) -> float | Result:
         return self._function(config, context)
 
+    def cost(self, config: Mapping[str, Any]) -> Mapping[str, float]:
+        """What `cost_function` says. Raises `EvaluatorError` where there is none."""
+        if self._cost is None:
+            raise EvaluatorError("[evaluator] cost_function is missing; name the function that tells measured costs")
+        return self._cost(config)
 
-def load_function(function: str, folder: Path) -> Callable[..., Any]:
-    """Import what `function` names.
+
+def load_function(function: str, folder: Path, key: str = "function") -> Callable[..., Any]:
+    """Import what `function` names, as the value of `key`.
 
     Raises:
         EvaluatorError: when the module cannot be imported or has no such function.
     """
+    where = f'{key} = "{function}"'
     source, _, name = function.rpartition(":")
     if not source or not name.isidentifier():
-        raise _error(function, 'must be "module:name" or "path/to/script.py:name"')
+        raise _error(where, 'must be "module:name" or "path/to/script.py:name"')
     if source.endswith(".py"):
-        module = _run_file(function, (folder / source).absolute())
+        module = _run_file(where, (folder / source).absolute())
     else:
-        module = _import_module(function, source, folder.absolute())
-    return _function_of(function, module, name)
+        module = _import_module(where, source, folder.absolute())
+    return _function_of(where, module, name)
 
 
-def _import_module(function: str, name: str, folder: Path) -> ModuleType:
+def _import_module(where: str, name: str, folder: Path) -> ModuleType:
     local = _local_module(name, folder)
     if local is None and _is_missing(name):
-        raise _error(function, f"there is no module {name} in {folder}, and none is installed; correct the name")
+        raise _error(where, f"there is no module {name} in {folder}, and none is installed; correct the name")
     _import_first_from(folder)
-    with _importing(function):
+    with _importing(where):
         module = importlib.import_module(name)
     if local is not None and Path(module.__file__ or "").resolve() != local.resolve():
-        raise _error(function, f'the name {name} is taken by {module}; rename {local} or give "{local}:..."')
+        raise _error(where, f'the name {name} is taken by {module}; rename {local} or give "{local}:..."')
     return module
 
 
@@ -83,9 +95,12 @@ def _is_missing(name: str) -> bool:
     return top not in sys.modules and (not top or importlib.util.find_spec(top) is None)
 
 
-def _run_file(function: str, file: Path) -> ModuleType:
+def _run_file(where: str, file: Path) -> ModuleType:
+    loaded = sys.modules.get(SCRIPT_NAME)
+    if loaded is not None and loaded.__file__ == str(file):
+        return loaded
     if not file.is_file():
-        raise _error(function, f"there is no file {file}; correct the path")
+        raise _error(where, f"there is no file {file}; correct the path")
     _import_first_from(file.parent)
     spec = importlib.util.spec_from_file_location(SCRIPT_NAME, file)
     assert spec is not None
@@ -93,7 +108,7 @@ def _run_file(function: str, file: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     # Before it runs: dataclasses and pickle look their module up by its name.
     sys.modules[SCRIPT_NAME] = module
-    with _importing(function):
+    with _importing(where):
         spec.loader.exec_module(module)
     return module
 
@@ -106,25 +121,25 @@ def _import_first_from(folder: Path) -> None:
 
 
 @contextmanager
-def _importing(function: str) -> Iterator[None]:
+def _importing(where: str) -> Iterator[None]:
     """Turn whatever the user's module raises into one line. SystemExit too: scripts call ``sys.exit``."""
     try:
         yield
     except (Exception, SystemExit) as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise _error(function, f"importing it raised {reason}; repair the module") from error
+        raise _error(where, f"importing it raised {reason}; repair the module") from error
 
 
-def _function_of(function: str, module: ModuleType, name: str) -> Callable[..., Any]:
+def _function_of(where: str, module: ModuleType, name: str) -> Callable[..., Any]:
     if not hasattr(module, name):
         close = difflib.get_close_matches(name, vars(module), n=1)
         mend = f'did you mean "{close[0]}"?' if close else "define it or correct the name"
-        raise _error(function, f"{module.__file__ or module.__name__} has no {name}; {mend}")
+        raise _error(where, f"{module.__file__ or module.__name__} has no {name}; {mend}")
     found = getattr(module, name)
     if not callable(found):
-        raise _error(function, f"{name} is a {type(found).__name__}, not a function; name a function")
+        raise _error(where, f"{name} is a {type(found).__name__}, not a function; name a function")
     return found  # type: ignore[no-any-return]
 
 
-def _error(function: str, text: str) -> EvaluatorError:
-    return EvaluatorError(f'[evaluator] function = "{function}": {text}')
+def _error(where: str, text: str) -> EvaluatorError:
+    return EvaluatorError(f"[evaluator] {where}: {text}")

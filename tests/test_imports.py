@@ -32,7 +32,7 @@ ORDER = [
     {"agent.tuning"},
     {"agent.agent_lock", "agent.worker"},
     {"agent.session", "agent.workers"},
-    {"agent.proposals"},
+    {"agent.proposals", "agent.evaluator_cost"},
     {"agent.loop"},
     {"agent.search"},
     {"agent.space_file"},

@@ -14,6 +14,7 @@ from ncode_search.agent.bench.tasks import Task
 from ncode_search.agent.bench.trials import BenchSettings
 from ncode_search.agent.observations import Codes, ObservationLog, Observations
 from ncode_search.agent.pool import CandidatePool
+from ncode_search.agent.pruned_space import best_options, narrowed
 from ncode_search.agent.ranking.base import Ranker, Ranking, ranking_of
 from ncode_search.agent.ranking.baselines import EvolutionRanker, RandomRanker
 
@@ -31,12 +32,15 @@ class ProductSearch:
         self._candidates = CandidatePool(task.table.space, task.canonical)
         self._log = ObservationLog(len(task.table.space))
         self._trial = 0
+        self._narrows_after = settings.prune_after
         self.fallbacks = 0
 
     def ask(self) -> NDArray[np.uint8] | None:
         """The best candidate of a new pool."""
         self._trial += 1
         known = self._log.view().forgotten() if self._is_startup else self._log.view()
+        if self._narrows_after is not None and len(known) >= self._narrows_after:
+            self._narrow(known, self._narrows_after)
         rng = self._rng("pool")
         pool = self._candidates.draw(known, self._settings.pool, rng)
         if not len(pool):
@@ -63,6 +67,11 @@ class ProductSearch:
     @property
     def _is_startup(self) -> bool:
         return self._trial <= self._settings.startup
+
+    def _narrow(self, known: Observations, after: int) -> None:
+        space = self._task.table.space
+        self._candidates.keep_to(narrowed(space, best_options(space, known, after, self._settings.keep)))
+        self._narrows_after = None
 
     def _rank(self, known: Observations, pool: Codes) -> Ranking:
         if self._is_startup:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ncode_search.agent.bench.tasks import MISSING, Task
 from ncode_search.agent.errors import InputError
 from ncode_search.agent.score_table import Rows
+from ncode_search.agent.settings import check_keep
 
 
 @dataclass(frozen=True)
@@ -28,11 +29,21 @@ class BenchSettings:
     """Candidates a decision of the product's searches."""
     startup: int = 10
     """The product's first trials, which are uniform and the same for all rankers."""
+    prune_after: int | None = None
+    """Completed trials after which the product keeps to the options that did best in them; None: never."""
+    keep: int | float = 0.5
+    """With `prune_after`: how many options of every position are kept, or what share of them."""
 
     def __post_init__(self) -> None:
         for name, least in (("trials", 1), ("pool", 1), ("startup", 0)):
             if getattr(self, name) < least:
                 raise InputError(f"--{name} is {getattr(self, name)}; allowed: whole numbers from {least}")
+        if self.prune_after is not None and self.prune_after < 1:
+            raise InputError(f"--prune-after is {self.prune_after}; allowed: whole numbers from 1")
+        try:
+            check_keep(self.keep)
+        except InputError as error:
+            raise InputError(f"--{error}") from None
 
 
 class Method(Protocol):

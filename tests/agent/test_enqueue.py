@@ -1,8 +1,11 @@
 """Configurations of the user's own: recorded and evaluated as given, told apart by their canonical codes."""
 
+import json
+
 import pytest
 
 from ncode_search import Cost, Search, SearchSpace
+from ncode_search.agent import export
 from ncode_search.agent.errors import InputError
 from ncode_search.agent.history import Trial
 from ncode_search.agent.search import SpaceExhaustedError
@@ -56,3 +59,21 @@ def test_workers_evaluate_an_enqueued_configuration_as_given(make_search) -> Non
     assert search.run().completed == 3
     first = trials_of(search)[0]
     assert (first.code, first.canonical, first.value) == ("120", "100", 0.3)
+
+
+def test_both_codes_are_listed_and_exported(make_search) -> None:
+    with make_search(None, space=CONDITIONAL) as search:
+        search.enqueue({"op": "pool", "kernel": 5, "width": 16})
+        search.ask()
+    with search.history() as history:
+        lines = list(export.text_lines(history, CONDITIONAL))
+        assert [line.split()[:4] for line in lines] == [
+            ["trial", "code", "canonical", "state"],
+            ["1", "111", "101", "running"],
+        ]
+        (exported,) = map(json.loads, export.json_lines(history, CONDITIONAL))
+        assert (exported["code"], exported["canonical"], exported["config"]["kernel"]) == ("111", "101", 5)
+        head, row = export.csv_lines(history, CONDITIONAL)
+        assert head.split(",")[1:3] == ["code", "canonical"]
+        assert row.split(",")[1:3] == ["111", "101"]
+        assert "canonical" not in next(export.text_lines(history, SearchSpace(CONDITIONAL.positions)))

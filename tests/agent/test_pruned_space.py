@@ -187,11 +187,11 @@ def test_marginal_ranks_shrink_to_the_middle() -> None:
 
 def test_options_that_did_best_are_kept_where_they_leave_a_feasible_code() -> None:
     positions = {"a": [*range(4)], "b": [*range(4)]}
-    codes = np.array([[0, 0], [1, 1], [2, 2], [3, 3]], np.uint8)
-    known = Observations(codes, np.array([1.0, 2.0, 3.0, 4.0]), codes[:0], codes[:0])
-    assert best_options(SearchSpace(positions), known, 0.5) == {"a": [2, 3], "b": [2, 3]}
+    codes = np.array([[0, 0], [1, 1], [2, 2], [3, 3], [0, 1]], np.uint8)
+    known = Observations(codes, np.array([1.0, 2.0, 3.0, 4.0, 99.0]), codes[:0], codes[:0])
+    assert best_options(SearchSpace(positions), known, 4, 0.5) == {"a": [2, 3], "b": [2, 3]}
     bounded = SearchSpace(positions, costs=[Cost("c", {"a": [0, 1, 2, 3], "b": [0, 1, 2, 3]}, most=3)])
-    assert best_options(bounded, known, 0.5) == {"a": [*range(4)], "b": [*range(4)]}, "2 + 2 is too much"
+    assert best_options(bounded, known, 4, 0.5) == {"a": [*range(4)], "b": [*range(4)]}, "2 + 2 is too much"
     assert narrowed(bounded, {"a": [0, 3], "b": [0, 1]}).feasible == 3
     assert narrowed(bounded, {"a": [*range(4)]}) is bounded
 

@@ -11,6 +11,7 @@ from ncode_search import NcodeError, SearchSpace
 from ncode_search.agent.errors import HistoryError, IllegalTransitionError, InputError, SearchFailedError
 from ncode_search.agent.history import Trial
 from ncode_search.agent.loop import Observer
+from ncode_search.agent.report import status_lines
 from ncode_search.agent.search import SpaceExhaustedError
 from ncode_search.agent.settings import RankerSettings
 from ncode_search.agent.states import TrialState
@@ -347,6 +348,10 @@ def test_after_so_many_trials_only_the_best_options_are_proposed_also_after_a_re
                 search.tell(trial, float(trial.config["a"]))
     assert len(late) == 48 - 41
     assert min(late) >= 3, "chance may keep one that is not among the best half"
+    with search.history() as history:
+        (kept,) = (line for line in status_lines(history, None) if line.startswith("kept "))
+        assert kept.startswith("kept      from trial 41 on (prune_after = 40, keep = 0.5): a ")
+        assert len(history.narrowings()[0].kept["a"]) == 4
 
 
 @pytest.mark.parametrize("wrong", [{"prune_after": 0}, {"keep": 0}, {"keep": 1.5}, {"keep": "half"}])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,8 +35,8 @@ FEW = {"smac": 5, "optuna-gp": 14}
 """Trials of the slow ones."""
 
 
-def run(name: str, task: Task, trials: int = 40, seed: int = 0, pool: int = 16, startup: int = 10) -> Run:
-    settings = BenchSettings(trials, pool, startup)
+def run(name: str, task: Task, trials: int = 40, seed: int = 0, pool: int = 16, startup: int = 10, **more: Any) -> Run:
+    settings = BenchSettings(trials, pool, startup, **more)
     return run_search(name, make_method(name, task, settings, seed), task, seed, trials)
 
 
@@ -98,11 +99,14 @@ def test_the_products_rankers_start_alike_and_uniformly() -> None:
     assert abs(task.table.values[starts].mean() - task.table.values.mean()) < 4 * task.table.values.std() / np.sqrt(600)
 
 
-@pytest.mark.parametrize("share", [1.0, 0.7])
-def test_the_product_decides_as_a_search_does(tmp_path: Path, share: float) -> None:
+@pytest.mark.parametrize(("share", "prune_after"), [(1.0, None), (0.7, None), (0.7, 12)])
+def test_the_product_decides_as_a_search_does(tmp_path: Path, share: float, prune_after: int | None) -> None:
     task = make_task(4, 3, 4, share=share)
     settings = RankerSettings(kind="evolution", pool=12, startup=0)
-    with Search(task.table.space, history=tmp_path / "h.db", seed=5, trials=30, ranker_settings=settings) as search:
+    narrowed = {"prune_after": prune_after, "keep": 0.5}
+    with Search(
+        task.table.space, history=tmp_path / "h.db", seed=5, trials=30, ranker_settings=settings, **narrowed
+    ) as search:
         asked = []
         for _ in range(30):
             trial = search.ask()
@@ -112,7 +116,8 @@ def test_the_product_decides_as_a_search_does(tmp_path: Path, share: float) -> N
                 search.tell(trial, error="no such code")
             else:
                 search.tell(trial, task.table.values[row])
-    assert run("evolution-pool", task, trials=30, seed=5, pool=12, startup=0).rows.tolist() == asked
+    in_memory = run("evolution-pool", task, trials=30, seed=5, pool=12, startup=0, **narrowed)
+    assert in_memory.rows.tolist() == asked
 
 
 @pytest.mark.parametrize("name", ALL)

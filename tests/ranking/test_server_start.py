@@ -119,4 +119,4 @@ def test_a_search_file_and_the_command_line_name_a_server(tmp_path: Path) -> Non
     file = SearchFile.load(path)
     assert (file.ranker.model, file.ranker.shuffles) == ("http://127.0.0.1:8080", 2)
     assert (file.ranker.server_model, file.ranker.api_key_env) == ("m", "MY_KEY")
-    assert file.overridden(Overrides(ranker="http://host:1/v1")).ranker.model == "http://host:1/v1"
+    assert SearchFile.load(path, Overrides(ranker="http://host:1/v1")).ranker.model == "http://host:1/v1"
