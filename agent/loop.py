@@ -68,7 +68,7 @@ class SearchLoop:
         self._stopping = False
         self._failures: list[str] = []
         self.exhausted = False
-        """Whether the search ended because every code of the space was tried."""
+        """Whether the search ended because no new code was found."""
 
     def stop(self) -> None:
         """Start nothing new; `run` returns when the trials under way are done."""

@@ -3,7 +3,9 @@
 Where codes are equal to others, only canonical codes are proposed, each for all of its class. Where a space has
 constraints, only feasible codes are drawn, bred and listed; one whose canonical code is not feasible is dropped.
 `CandidatePool` holds the set of all codes that were ever proposed, so making a pool costs the same after a hundred
-thousand trials as after ten. Where a space runs out, the pool is what is left of it.
+thousand trials as after ten. Where a space runs out, the pool is what is left of it. Where draws find nothing new in a
+space that is too large to be listed, what lies next to the proposed codes is looked at; `has_listed_all` tells whether
+an empty pool proves that there is nothing left.
 
 A pool may be told to keep to a part of its space, as far as there are new codes of it.
 """
@@ -25,10 +27,13 @@ PARENTS = 10
 _TRIES = 16
 """Draws per missing candidate before the rest of a nearly used-up space is listed instead."""
 _LISTED_AT_ONCE = 1 << 16
-_MOST_LISTED = 1 << 28
-"""Codes of the largest set that is listed. No search uses up a larger one, but where the canonical codes of nearly all
-feasible ones are not feasible, draws may find none.
+_MOST_LISTED = 1 << 25
+"""Codes of the largest set that is listed, which takes 3 to 15 s. No search uses up a larger one; but where nearly all
+of its codes are equal to few, or the canonical codes of nearly all feasible ones are not feasible, draws may find none.
 """
+_STEPS_AWAY = 3
+_MOST_NEAR = 1 << 18
+"""Codes of a frontier that is still looked around, see `_near`."""
 
 _Proposer = Callable[[int], Codes]
 Canonical = Callable[[Codes], Codes]
@@ -66,6 +71,7 @@ class CandidatePool:
         self._source = _Source(space, self._canonical)
         self._part: _Source | None = None
         self._seen = _core.CodeSet(space.core)
+        self._marked: list[Codes] = []
         self._none: Codes = np.empty((0, len(space)), dtype=np.uint8)
 
     def keep_to(self, part: SearchSpace) -> None:
@@ -74,7 +80,15 @@ class CandidatePool:
 
     def mark_seen(self, codes: Codes) -> None:
         """These codes, shape ``(n, L)``, and their equals are never to be proposed again."""
-        self._seen.insert(self._canonical(codes))
+        codes = self._canonical(codes)
+        self._seen.insert(codes)
+        if self._source.draws.size > _MOST_LISTED:
+            self._marked.append(codes)
+
+    @property
+    def has_listed_all(self) -> bool:
+        """Whether every code was looked at, so that an empty pool means that none is left."""
+        return self._source.left is not None
 
     def unseen(self, codes: Codes) -> Codes:
         """Those of `codes` that may still be proposed."""
@@ -92,7 +106,10 @@ class CandidatePool:
         missing = size - sum(map(len, bred))
         fresh = collect(missing, lambda count: source.draws.random(count, _seed(rng)))
         missing -= sum(map(len, fresh))
-        rest = [self._unused(source, chosen, missing, rng)] if missing and source.draws.size <= _MOST_LISTED else []
+        rest = []
+        if missing:
+            find = self._unused if source.draws.size <= _MOST_LISTED else self._near
+            rest = [find(source, chosen, missing, rng)]
         return rng.permutation(np.concatenate([self._none, *bred, *fresh, *rest]))
 
     def _collect(self, source: _Source, chosen: _core.CodeSet, wanted: int, propose: _Proposer) -> list[Codes]:
@@ -139,6 +156,23 @@ class CandidatePool:
         source.left = source.left[~self._seen.contains(source.left)]
         unused = source.left[~chosen.contains(source.left)]
         return unused[rng.permutation(len(unused))[:wanted]]
+
+    def _near(self, source: _Source, chosen: _core.CodeSet, wanted: int, rng: np.random.Generator) -> Codes:
+        """Up to `wanted` new codes next to those that were proposed: one change away, else two, else three."""
+        frontier = np.concatenate([self._none, *self._marked])
+        for _ in range(_STEPS_AWAY):
+            if not 0 < len(frontier) <= _MOST_NEAR // sum(self._space.sizes):
+                break
+            frontier = self._distinct(np.concatenate([self._space.neighbours(code) for code in frontier]))
+            if isinstance(source.draws, _core.Feasible):
+                frontier = frontier[source.draws.contains(frontier)]
+            if len(new := self._new(source, chosen, frontier)):
+                return new[rng.permutation(len(new))[:wanted]]
+        return self._none
+
+    def _distinct(self, codes: Codes) -> Codes:
+        codes = self._canonical(codes)
+        return codes[_core.CodeSet(self._space).insert(codes)]
 
     def _list(self, source: _Source) -> Codes:
         """All codes that are not seen, by listing the space."""

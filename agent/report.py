@@ -146,6 +146,11 @@ def _ending(outcome: Outcome, space: SearchSpace) -> str:
         return f"Stopped with {outcome.completed} trials completed; the same command goes on."
     if outcome.exhausted:
         return f"The space is exhausted: {space.size_text}; all were tried, {outcome.completed} of them completed."
+    if outcome.nothing_new:
+        return (
+            f"No new code was found: {space.size_text}, too many to be listed, but few that differ; "
+            f"{outcome.completed} trials completed."
+        )
     return f"Done: {outcome.completed} trials completed."
 
 

@@ -49,7 +49,7 @@ logger = logging.getLogger(__name__)
 
 
 class SpaceExhaustedError(SearchFailedError):
-    """Raised by `Search.ask` when every code of the space has been proposed."""
+    """Raised by `Search.ask` when every code of the space has been proposed, as far as can be told."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,8 @@ class Outcome:
     best: Trial | None
     exhausted: bool = False
     """Every code of the space was tried."""
+    nothing_new: bool = False
+    """No new code was found, in a space that is too large to be listed."""
     stopped: bool = False
     """Somebody asked it to stop before it was done."""
     interrupted: bool = False
@@ -180,7 +182,8 @@ class Search:
         session.history.remember("settings", dataclasses.asdict(self.settings))
         self._loop = SearchLoop(session, proposer, workers, self.settings, self._observer)
         await self._loop.run()
-        return self._outcome(exhausted=self._loop.exhausted, stopped=self._interrupts > 0)
+        ended, proven = self._loop.exhausted, session.candidates.has_listed_all
+        return self._outcome(exhausted=ended and proven, nothing_new=ended and not proven, stopped=self._interrupts > 0)
 
     def _interrupt(self, task: asyncio.Task[Any]) -> None:
         """The first signal stops the loop, or what comes before it; the second cuts it off; more are too many."""
@@ -275,6 +278,8 @@ class Search:
         proposer = self._ready_proposer()
         draft = proposer.begin(session, session.observations())
         if draft is None:
+            if not session.candidates.has_listed_all:
+                raise SpaceExhaustedError(f"no new code was found among {self.space.size_text}, too many to be listed")
             raise SpaceExhaustedError(f"the space is exhausted: {self.space.size_text}; all have been proposed")
         if draft.scores is not None:
             concurrent.futures.wait([draft.scores], timeout=proposer.deadline)

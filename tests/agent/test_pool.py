@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ncode_search.agent.costs import Cost
 from ncode_search.agent.observations import ObservationLog
 from ncode_search.agent.pool import PARENTS, CandidatePool
 from ncode_search.agent.pruned_space import narrowed
@@ -127,6 +128,25 @@ def test_positions_without_a_choice_are_no_trouble() -> None:
     assert len(candidates.draw(log.view(), 8, np.random.default_rng(0))) == 1
 
 
+@pytest.mark.parametrize("bounds", [{}, {"least": 10, "most": 30}])
+def test_few_classes_of_a_space_too_large_to_be_listed_are_all_found(bounds: dict[str, float]) -> None:
+    """41 classes of 2**40 codes, two of which have one code each: no draw ever finds those."""
+    names = [f"p{number}" for number in range(40)]
+    costs = [Cost("ones", {name: [0, 1] for name in names}, **bounds)]
+    space = SearchSpace({name: [0, 1] for name in names}, interchangeable=[[[name] for name in names]], costs=costs)
+    candidates, known, rng = CandidatePool(space), ObservationLog(40).view(), np.random.default_rng(0)
+    found: set[int] = set()
+    while len(pool := candidates.draw(known, 8, rng)):
+        assert len(rows(pool)) == len(pool)
+        ones = set(pool.sum(axis=1, dtype=int).tolist())
+        assert len(ones) == len(pool)
+        assert not ones & found
+        found |= ones
+        candidates.mark_seen(pool)
+    assert found == set(range(10, 31) if bounds else range(41))
+    assert not candidates.has_listed_all
+
+
 def test_few_classes_of_a_large_space_are_proposed_once_each_and_listed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Listing takes several parts, and a class has codes in all of them."""
     names = [f"p{number}" for number in range(18)]
@@ -139,4 +159,5 @@ def test_few_classes_of_a_large_space_are_proposed_once_each_and_listed_once(mon
         assert len(pool) == len(rows(pool)) == left
         candidates.mark_seen(pool[:1])
     assert not len(candidates.draw(known, 128, np.random.default_rng(0)))
+    assert candidates.has_listed_all
     listing.assert_called_once()

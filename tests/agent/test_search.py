@@ -11,7 +11,7 @@ from ncode_search import NcodeError, SearchSpace
 from ncode_search.agent.errors import HistoryError, IllegalTransitionError, InputError, SearchFailedError
 from ncode_search.agent.history import Trial
 from ncode_search.agent.loop import Observer
-from ncode_search.agent.report import status_lines
+from ncode_search.agent.report import status_lines, summary
 from ncode_search.agent.search import SpaceExhaustedError
 from ncode_search.agent.settings import RankerSettings
 from ncode_search.agent.states import TrialState
@@ -358,3 +358,20 @@ def test_after_so_many_trials_only_the_best_options_are_proposed_also_after_a_re
 def test_wrong_pruning_is_refused(make_search, wrong: dict) -> None:
     with pytest.raises(InputError, match=f"{next(iter(wrong))} is"):
         make_search(None, **wrong)
+
+
+def test_a_space_too_large_to_be_listed_is_not_said_to_be_exhausted(make_search) -> None:
+    names = [f"p{number}" for number in range(26)]
+    space = SearchSpace({name: [0, 1] for name in names}, interchangeable=[[[name] for name in names]])
+    search = make_search(space=space, trials=40)
+    outcome = search.run()
+    assert (outcome.completed, outcome.exhausted, outcome.nothing_new) == (27, False, True)
+    with search.history() as history:
+        assert summary(history, outcome, space).startswith(
+            "No new code was found: 67,108,864 codes, some of them equal"
+        )
+    with make_search(None, space=space, history=search.path.with_name("y.db"), ranker="evolution") as asked:
+        for _ in range(27):
+            asked.tell(asked.ask(), 1.0)
+        with pytest.raises(SpaceExhaustedError, match="no new code was found among 67,108,864 codes, some of them"):
+            asked.ask()
