@@ -147,11 +147,11 @@ def _means(digits: NDArray[np.uint8], values: NDArray[np.float64], size: int) ->
 def _draws(sizes: list[int], rng: np.random.Generator, share: float | None, tries: int) -> Iterator[Kept]:
     """Random subspaces, then the whole space, renumbered at random all of them."""
     for _ in range(tries):
-        yield _draw(sizes, rng, rng.random() if share is None else share)
-    yield _draw(sizes, rng, 0.0)
+        yield draw_kept(sizes, rng, rng.random() if share is None else share)
+    yield draw_kept(sizes, rng, 0.0)
 
 
-def _draw(sizes: list[int], rng: np.random.Generator, share: float) -> Kept:
+def draw_kept(sizes: list[int], rng: np.random.Generator, share: float) -> Kept:
     chances, parts = rng.random((2, len(sizes)))
     kept = []
     for size, chance, part in zip(sizes, chances, parts, strict=True):
@@ -163,6 +163,9 @@ def _draw(sizes: list[int], rng: np.random.Generator, share: float) -> Kept:
 def _pruned(table: ScoreTable, kept: Kept, rows: Rows) -> PrunedTable:
     positions = [at for at, options in enumerate(kept) if len(options) > 1]
     subspace = _core.Subspace(table.space.core.sizes, kept)
-    codes = subspace.prune(table.codes[rows])[:, positions]
+    # `take` is a few times as fast as indexing with arrays, and its result is contiguous.
+    codes = subspace.prune(table.codes.take(rows, axis=0))
+    if len(positions) < len(kept):
+        codes = codes.take(positions, axis=1)
     space = _core.Space([len(kept[at]) for at in positions])
-    return PrunedTable(space, np.ascontiguousarray(codes), table.values[rows])
+    return PrunedTable(space, codes, table.values.take(rows))

@@ -10,9 +10,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ncode_search.agent.history import History
+from ncode_search.agent.search_file import load_space
 
 TOML = """
 [search]
@@ -276,6 +278,57 @@ def test_a_space_is_shown_with_what_it_costs(folder: Path) -> None:
     (folder / "space.toml").write_text(SPACE.replace("most = 12", "most = 0"))
     said = ["space.toml: no code fits: [costs.params] most = 0, but the smallest possible is 1"]
     assert_refused(ncode(folder, "space", "space.toml"), said)
+
+
+EVERYTHING = """
+[space]
+"left.op" = ["conv", "pool"]
+"left.kernel" = { options = [3, 5], when = { "left.op" = ["conv"] } }
+"right.op" = ["conv", "pool"]
+"right.kernel" = { options = [3, 5], when = { "right.op" = ["conv"] } }
+x = ["none", "skip", "conv"]
+y = ["none", "skip", "conv"]
+z = ["none", "skip", "conv"]
+[equal]
+cells = [{ edges = { x = [0, 1], y = [0, 2], z = [1, 2] }, none = "none", skip = "skip" }]
+interchangeable = [[["left.op", "left.kernel"], ["right.op", "right.kernel"]]]
+[costs.params]
+options.x = [0, 0, 9]
+options.y = [0, 0, 9]
+options.z = [0, 0, 9]
+options."left.kernel" = [9, 25]
+options."right.kernel" = [9, 25]
+least = 9
+most = 60
+[[forbidden]]
+"left.op" = "pool"
+"right.op" = "pool"
+"""
+
+
+def test_a_space_of_all_kinds_of_declarations_is_shown_as_counting_its_codes_by_hand_says(folder: Path) -> None:
+    (folder / "space.toml").write_text(EVERYTHING)
+    done = ncode(folder, "space", "space.toml")
+    assert (done.returncode, done.stderr) == (0, "")
+    space = load_space(folder / "space.toml")
+    unique = np.unique(space.canonical(space.core.enumerate(0, space.size)), axis=0)
+    params, matters = np.zeros(len(unique)), space.active(unique)
+    for at, name in enumerate(space):
+        cost = {"x": [0, 0, 9], "y": [0, 0, 9], "z": [0, 0, 9]}.get(name, [9, 25] if "kernel" in name else [0, 0])
+        params += np.where(matters[:, at], np.array(cost)[unique[:, at]], 0)
+    pools = (unique[:, [0, 2]] == 1).all(axis=1)
+    left = unique[(params >= 9) & (params <= 60) & ~pools]
+    shown = done.stdout.splitlines()
+    assert shown[4] == "  right.kernel  3, 5   only where right.op is conv"
+    assert shown[8:10] == ["  codes        432", f"  feasible     {space.feasible}"]
+    assert shown[10:13] == [
+        f"  different    {len(left)}",
+        "  cost params  9 to 59, least = 9, most = 60",
+        "10 of them:",
+    ]
+    samples = [line.split()[0] for line in shown[13:]]
+    assert len(set(samples)) == 10
+    assert {code.tobytes() for code in space.from_text(samples)} <= {code.tobytes() for code in left}
 
 
 def test_a_space_too_large_to_be_counted_is_shown(folder: Path) -> None:
