@@ -43,7 +43,7 @@ sanitize: $(VENV)/.test ## Test the core under the address and undefined-behavio
 		$(BIN)/python -m pytest tests/core --deselect tests/core/test_stub.py
 
 bench: $(VENV)/.test ## Run the benchmarks and print their tables; needs Optuna: .venv/bin/pip install optuna
-	$(BIN)/python benchmarks/core.py
+	$(BIN)/python -m benchmarks.core
 	$(BIN)/python benchmarks/loop.py
 	$(BIN)/python benchmarks/ranker.py
 	$(BIN)/python benchmarks/embedded.py

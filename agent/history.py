@@ -346,6 +346,10 @@ class History:
         """The highest trial number; 0 where there is none."""
         return int(self._db.conn.execute("SELECT coalesce(max(id), 0) FROM trials").fetchone()[0])
 
+    def codes(self) -> str:
+        """The canonical codes of all trials, joined without anything between them, in no order."""
+        return str(self._db.conn.execute("SELECT coalesce(group_concat(canonical, ''), '') FROM trials").fetchone()[0])
+
     def finished(self) -> tuple[list[str], NDArray[np.float64]]:
         """Canonical codes and values of all finished trials in the order in which they finished; NaN: no value."""
         rows = self._db.conn.execute(

@@ -199,6 +199,7 @@ class Session:
         """Take over what the file holds: what was interrupted is queued, what a living worker trains is left to it."""
         # One snapshot: a worker of a former agent may finish its trial at any moment, also between two of these reads.
         with self.history.snapshot():
+            seen = self.history.codes()
             texts, values = self.history.finished()
             predicted = self.history.predicted(_REMEMBERED)
             running = list(self.history.trials(TrialState.RUNNING))
@@ -207,6 +208,7 @@ class Session:
             if last:
                 self._last = self._chosen(last, self.history.trial(last).code)
         self._forecasts = {code: self._forecast(numbers) for code, numbers in predicted.items()}
+        self.candidates.mark_seen(self.space.from_joined(seen))
         self._load_finished(texts, values)
         for trial in queued:
             self._enqueue(self._chosen(trial.id, trial.code))
@@ -216,7 +218,6 @@ class Session:
                 self.orphans.appendleft(trial)
             else:
                 self.interrupted(trial.id, trial.attempt)
-        self.candidates.mark_seen(self.space.from_text([trial.canonical for trial in [*running, *queued]]))
 
     def _load_finished(self, texts: list[str], values: NDArray[np.float64]) -> None:
         codes = self.space.from_text(texts)
@@ -232,7 +233,6 @@ class Session:
             codes[~complete],
             np.array(forecasts).reshape(-1, len(_NOTHING)),
         )
-        self.candidates.mark_seen(codes)
 
     def _forecast(self, predicted: Mapping[str, float]) -> NDArray[np.float64]:
         return self.sign * np.array([predicted.get(name, np.nan) for name in FORECASTERS])

@@ -31,6 +31,9 @@ COUNTED = 10_000_000
 """The largest space whose canonical codes are counted."""
 
 _COUNTED_AT_ONCE = 1 << 16
+_DIGITS = np.full(256, 255, np.uint8)
+"""Character to digit; 255, which no space has, for all others."""
+_DIGITS[np.frombuffer(_core.ALPHABET.encode(), np.uint8)] = np.arange(len(_core.ALPHABET))
 
 
 class SearchSpace:
@@ -220,6 +223,20 @@ class SearchSpace:
             return self.core.from_text(texts)
         except ValueError as error:
             raise InputError(str(error)) from None
+
+    def from_joined(self, text: str) -> Codes:
+        """The codes whose texts stand in `text` without anything between them: millions of them in a moment. Raises
+        `InputError` where they are no codes of this space.
+        """
+        characters = np.frombuffer(text.encode(), np.uint8)
+        if len(characters) % len(self):
+            raise InputError(f"{len(characters)} characters are no whole number of codes of {len(self)} positions")
+        codes: Codes = _DIGITS[characters.reshape(-1, len(self))]
+        try:
+            self.core.validate(codes)
+        except ValueError as error:
+            raise InputError(str(error)) from None
+        return codes
 
     def to_json(self) -> str:
         """The whole space as one line of JSON, the same text for the same space."""

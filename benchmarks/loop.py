@@ -35,12 +35,14 @@ def prefilled(path: Path, trials: int) -> Path:
     codes = SPACE.to_text(SPACE.core.sample(trials, seed=0))
     values = np.random.default_rng(0).random(trials)
     with History.open(path, SPACE.positions, Objective("maximize", EVALUATOR)) as history:
-        rows = [(n + 1, code, float(value), n, n, n) for n, (code, value) in enumerate(zip(codes, values, strict=True))]
+        rows = [
+            (n + 1, code, code, float(value), n, n, n)
+            for n, (code, value) in enumerate(zip(codes, values, strict=True))
+        ]
         with database.immediate(history.db):
             history.db.conn.executemany(
-                "INSERT INTO trials "
-                "(id, code, state, value, metrics, attempt, proposed_by, created_at, started_at, finished_at) VALUES "
-                " (?, ?, 'complete', ?, '{}', 1, 'random', ?, ?, ?)",
+                "INSERT INTO trials (id, code, canonical, state, value, metrics, attempt, proposed_by, "
+                "created_at, started_at, finished_at) VALUES (?, ?, ?, 'complete', ?, '{}', 1, 'random', ?, ?, ?)",
                 rows,
             )
     return path

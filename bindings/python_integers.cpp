@@ -1,5 +1,8 @@
 #include "python_integers.hpp"
 
+#include <pybind11/numpy.h>
+
+#include <algorithm>
 #include <string>
 
 namespace ncode::bindings {
@@ -120,6 +123,26 @@ std::vector<uint128> to_indices(const py::object& objects, uint128 last) {
         indices.push_back(*index);
     }
     return indices;
+}
+
+std::optional<std::vector<std::uint64_t>> to_words(const py::object& object, uint128 last) {
+    if (!py::isinstance<py::array>(object) || high64(last) != 0) {
+        return std::nullopt;
+    }
+    const auto array = py::reinterpret_borrow<py::array>(object);
+    const char kind = array.dtype().kind();
+    if (array.ndim() != 1 || (kind != 'u' && kind != 'i')) {
+        return std::nullopt;
+    }
+    // A negative number becomes a large one, which no space of fewer than 2**63 codes has.
+    const bool in_range = kind == 'u' || high64(last << 1) == 0;
+    const auto words = py::array_t<std::uint64_t, py::array::c_style | py::array::forcecast>::ensure(array);
+    if (!in_range || !words) {
+        return std::nullopt;
+    }
+    std::vector<std::uint64_t> copy(words.data(), words.data() + words.size());
+    const bool valid = std::all_of(copy.begin(), copy.end(), [last](std::uint64_t index) { return index <= last; });
+    return valid ? std::optional(std::move(copy)) : std::nullopt;
 }
 
 std::size_t rows_from(const Space& space, const py::object& start_object, const py::object& count, uint128& start) {

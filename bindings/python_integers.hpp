@@ -31,6 +31,9 @@ py::list indices_to_python(const std::vector<uint128>& indices);
 // ValueError naming the number in the batch unless every index is at most `last`.
 std::vector<uint128> to_indices(const py::object& objects, uint128 last);
 
+// The same for an array (n,) of integers whose values and `last` all fit in a word; nothing for anything else.
+std::optional<std::vector<std::uint64_t>> to_words(const py::object& object, uint128 last);
+
 // How many of `count` elements from `start` exist; `start` is set if any does.
 std::size_t rows_from(const Space& space, const py::object& start_object, const py::object& count, uint128& start);
 

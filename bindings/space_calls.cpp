@@ -6,6 +6,7 @@
 #include "enumeration.hpp"
 #include "indexing.hpp"
 #include "space_calls.hpp"
+#include "unranking.hpp"
 
 namespace ncode::bindings {
 // Copies first and checks the copy, which no other thread can change.
@@ -43,7 +44,14 @@ py::list to_index(const Space& space, const py::object& object) {
 }
 
 CodeArray from_index(const Space& space, const py::object& objects) {
-    const auto indices = to_indices(objects, space.require_last_index());
+    const uint128 last_index = space.require_last_index();
+    if (const auto words = to_words(objects, last_index)) {
+        auto codes = empty_codes(words->size(), space.length());
+        const CodesOut out = view_out(codes);
+        without_gil([&] { write_codes(space, words->data(), out); });
+        return codes;
+    }
+    const auto indices = to_indices(objects, last_index);
     auto codes = empty_codes(indices.size(), space.length());
     const CodesOut out = view_out(codes);
     without_gil([&] {

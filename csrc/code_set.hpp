@@ -3,14 +3,15 @@
 
 #include <memory>
 #include <mutex>
+#include <shared_mutex>
 
 #include "code_store.hpp"
 #include "space.hpp"
 
 namespace ncode {
 
-// Safe to call from several threads: each call holds the set's own lock. Every method checks its whole batch before it
-// looks at the set (std::invalid_argument), so a wrong code changes nothing.
+// Safe to call from several threads: look-ups run side by side, a change waits until it is alone. Every method checks
+// its whole batch before it looks at the set (std::invalid_argument), so a wrong code changes nothing.
 class CodeSet {
 public:
     explicit CodeSet(std::shared_ptr<const Space> space);
@@ -27,12 +28,13 @@ public:
     std::size_t nbytes() const;
 
 private:
+    void insert_part(Codes part, bool* fresh, std::size_t left);
     void become_dense();
 
     std::shared_ptr<const Space> space_;
     std::size_t dense_bytes_;  // of a bit for every code of the space
     std::unique_ptr<CodeStore> store_;
-    mutable std::mutex mutex_;
+    mutable std::shared_mutex mutex_;
 };
 
 }  // namespace ncode

@@ -14,6 +14,11 @@ public:
     virtual void insert(Codes codes, bool* fresh) = 0;
     virtual void contains(Codes codes, bool* found) const = 0;
     virtual void remove(Codes codes, bool* removed) = 0;
+
+    // So many further codes are expected, as a guess; `trim` gives back what a wrong one took.
+    virtual void expect(std::size_t more) = 0;
+    virtual void trim() = 0;
+
     virtual std::size_t size() const = 0;
     virtual std::size_t nbytes() const = 0;
 

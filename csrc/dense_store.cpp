@@ -33,6 +33,9 @@ public:
         });
     }
 
+    void expect(std::size_t) override {}
+    void trim() override {}
+
     std::size_t size() const override { return size_; }
     std::size_t nbytes() const override { return words_.size() * sizeof(std::uint64_t); }
 

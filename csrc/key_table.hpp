@@ -5,10 +5,11 @@
 //   room from its home on, so a search ends at the first bucket that is not full: one cache miss at the usual fill.
 // * A bucket is searched without branches, because which slot matches cannot be predicted.
 // * The home grows with the hash. Growing walks the old table in the order of the new one: two streams, no random
-//   access.
+//   access. A table that is told how many keys to expect grows in larger steps, so that each key moves less often.
 // * Removal pulls a later key into the hole where one belongs there, so there are no tombstones.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
 #include <memory>
 #include <new>
@@ -39,6 +40,16 @@ public:
 
     std::size_t size() const { return size_; }
     std::size_t nbytes() const { return bucket_count_ == 0 ? 0 : allocation(bucket_count_); }
+
+    // Further keys to expect: a guess, which growth follows up to a point. 0 when there is none.
+    void expect(std::size_t more) { expected_ = size_ + more; }
+
+    // Gives back the memory that keys which did not come were expected to need.
+    void trim() {
+        if (size_ < limit_ / 2 && bucket_count_ >= first_staggered) {
+            rehash(step_for(size_ + 1, 0));
+        }
+    }
 
     void prefetch(std::uint64_t hash) const {
         if (bucket_count_ != 0) {
@@ -90,6 +101,8 @@ public:
 
 private:
     static constexpr std::size_t bucket_slots = N == 1 ? 8 : 4;
+    static constexpr std::size_t first_staggered = 16;  // buckets
+    static constexpr std::size_t most_growth = 8;       // at once, however many keys are expected
 
     struct Place {
         std::size_t bucket;
@@ -173,23 +186,36 @@ private:
         return fill;
     }
 
-    void grow() {
-        KeyTable larger(width(), stagger_);
-        larger.allocate(next_bucket_count());
-        Appender append(larger);
+    void grow() { rehash(step_for(std::min(expected_, most_growth * size_), next_step(bucket_count_))); }
+
+    void rehash(std::size_t buckets) {
+        KeyTable other(width(), stagger_);
+        other.allocate(buckets);
+        Appender append(other);
         for_each(append);
-        larger.size_ = size_;
-        *this = std::move(larger);
+        other.size_ = size_;
+        other.expected_ = expected_;
+        *this = std::move(other);
     }
 
-    // By a half. Shards have about the same number of keys; staggered, they do not all have just grown at the same
-    // time, and the set's memory stays close to the average fill.
-    std::size_t next_bucket_count() const {
-        if (bucket_count_ < 8) {
-            return 2 * bucket_count_ + 1;
+    // Numbers of buckets grow by a half. Shards have about the same number of keys; staggered, they do not all have just
+    // grown at the same time, and the set's memory stays close to the average fill.
+    std::size_t next_step(std::size_t buckets) const {
+        if (buckets < first_staggered / 2) {
+            return 2 * buckets + 1;
         }
-        return bucket_count_ < 16 ? 16 + stagger_ : bucket_count_ + bucket_count_ / 2;
+        return buckets < first_staggered ? first_staggered + stagger_ : buckets + buckets / 2;
     }
+
+    // The first step from `buckets` on with room for so many keys.
+    std::size_t step_for(std::size_t keys, std::size_t buckets) const {
+        while (most_keys(buckets) < keys) {
+            buckets = next_step(buckets);
+        }
+        return buckets;
+    }
+
+    static constexpr std::size_t most_keys(std::size_t buckets) { return buckets * bucket_slots * 15 / 16; }
 
     // Inserts keys that are known to be new. Keys with the same home mostly follow each other, so it remembers where
     // the last one went.
@@ -221,7 +247,7 @@ private:
         bytes_.reset(static_cast<std::uint8_t*>(::operator new(allocation(buckets), std::align_val_t{64})));
         std::memset(bytes_.get(), 0, allocation(buckets));
         bucket_count_ = buckets;
-        limit_ = buckets * bucket_slots * 15 / 16;
+        limit_ = most_keys(buckets);
     }
 
     // The last key of the bucket fills the hole. If the bucket was full, later buckets may hold a key that only went
@@ -275,6 +301,7 @@ private:
     std::size_t bucket_count_ = 0;
     std::size_t size_ = 0;
     std::size_t limit_ = 0;
+    std::size_t expected_ = 0;  // keys, the present ones included
     std::size_t any_width_;
     std::size_t stagger_;
 };

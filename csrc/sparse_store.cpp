@@ -35,6 +35,18 @@ public:
         });
     }
 
+    void expect(std::size_t more) override {
+        for (auto& table : shards_) {
+            table.expect(more / shards_.size());
+        }
+    }
+
+    void trim() override {
+        for (auto& table : shards_) {
+            table.trim();
+        }
+    }
+
     std::size_t size() const override {
         std::size_t total = has_zero_ ? 1 : 0;
         for (const auto& table : shards_) {

@@ -79,6 +79,16 @@ def test_wrong_configurations_name_the_position_and_what_is_allowed(config: dict
         SPACE.encode(config)
 
 
+def test_joined_texts_are_read_as_single_ones_are() -> None:
+    space = SearchSpace({"a": list(range(64)), "b": [1, 2, 3]})
+    codes = space.core.random(500, 1)
+    np.testing.assert_array_equal(space.from_joined("".join(space.to_text(codes))), codes)
+    assert space.from_joined("").shape == (0, 2)
+    for text in ("0", "03", "0é", "0 "):
+        with pytest.raises(InputError):
+            space.from_joined(text)
+
+
 @pytest.mark.parametrize("text", ["", "00", "0000", "900", "0 0", "0é0"])
 def test_texts_that_are_no_codes_are_refused(text: str) -> None:
     with pytest.raises(InputError):

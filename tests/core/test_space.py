@@ -112,6 +112,34 @@ def test_indices_up_to_2_to_the_128(sizes: list[int]) -> None:
         space.from_index([0, size])
 
 
+@pytest.mark.parametrize(
+    "sizes", [[1], [64], [5] * 6, [5] * 20, [2] * 64, [64] * 10 + [16], [1, 7, 1, 64, 3] * 3, [1] * 30 + [3] + [1] * 30]
+)
+@pytest.mark.parametrize("count", [1, 3, 1024, 1025, 3000])
+def test_arrays_of_indices(sizes: list[int], count: int) -> None:
+    """Arrays go another way than lists, and many indices another than few."""
+    space = _core.Space(sizes)
+    size = reference.size(sizes)
+    indices = np.random.default_rng(count).integers(0, size - 1, count, np.uint64, endpoint=True)
+    indices[[0, -1]] = size - 1
+    expected = [reference.code_at(sizes, int(index)) for index in indices]
+    assert tuples(space.from_index(indices)) == expected
+    assert tuples(space.from_index(np.repeat(indices, 2)[::2])) == expected
+    assert tuples(space.from_index(indices.astype(">u8"))) == expected
+
+
+def test_arrays_of_wrong_indices() -> None:
+    space = _core.Space([5] * 6)
+    with pytest.raises(ValueError, match=r"index 15625 \(number 1\) is not in 0..15624"):
+        space.from_index(np.array([0, 15625]))
+    with pytest.raises(ValueError, match="index must not be negative, but is -1"):
+        space.from_index(np.array([0, -1]))
+    with pytest.raises(ValueError, match="must not be negative"):
+        _core.Space([2] * 64).from_index(np.array([0, -1]))
+    with pytest.raises(TypeError, match="index must be an integer, not"):
+        space.from_index(np.array([0.0, 1.0]))
+
+
 @pytest.mark.parametrize("sizes", [[2] * 129, [3] * 81, [64] * 256])
 def test_no_index_beyond_2_to_the_128(sizes: list[int]) -> None:
     space = _core.Space(sizes)

@@ -1,0 +1,40 @@
+// Indices -> codes in a space of at most 2**64, a table of digits for every few positions: a multiplication and a
+// look-up replace a division for each position.
+#pragma once
+
+#include <vector>
+
+#include "space.hpp"
+
+namespace ncode {
+
+class Unranker {
+public:
+    explicit Unranker(const Space& space);  // space.last_index() < 2**64
+
+    // indices: (out.rows,), each at most space.last_index()
+    void operator()(const std::uint64_t* indices, CodesOut out) const;
+
+    // Up to eight neighbouring positions.
+    struct Group {
+        std::size_t first;
+        std::size_t length;
+        std::uint64_t size;     // product of the positions' options, at most most_rows if they are several
+        std::uint64_t inverse;  // 2**64 / size, rounded down
+        std::size_t table;      // of its first row in digits_
+    };
+
+private:
+    void add_group(std::size_t first, std::size_t last);
+    void write_row(std::uint64_t index, Digit* row) const;
+
+    const std::vector<Digit> sizes_;
+    std::vector<Group> groups_;          // the last positions first
+    std::vector<std::uint64_t> digits_;  // rows of the groups' tables, digit 0 lowest
+};
+
+// The codes of many indices in a space of at most 2**64, the fastest way for so many. Each index is at most
+// space.last_index().
+void write_codes(const Space& space, const std::uint64_t* indices, CodesOut out);
+
+}  // namespace ncode
