@@ -113,7 +113,7 @@ class SearchLoop:
         return missing > 0 and len(session.queue) < len(self._workers)
 
     async def _propose(self) -> bool:
-        """Make one decision; False where the space is exhausted."""
+        """Make one decision; False where no new code is found."""
         # One worker makes a repeatable search: what its running trial finds must not count, however fast it is.
         one_worker = len(self._workers) == 1
         known = self._session.observations_before_last() if one_worker else self._session.observations()

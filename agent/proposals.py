@@ -74,7 +74,7 @@ class Proposer:
         self._thread.close()
 
     def begin(self, session: Session, known: Observations) -> Draft | None:
-        """Draw a pool for the next trial and ask the ranker; None where the space is exhausted."""
+        """Draw a pool for the next trial and ask the ranker; None where no new code is found."""
         begun = time.monotonic()
         trial = session.next_trial
         rng = self._rng(trial, "pool")

@@ -152,6 +152,10 @@ def _draws(sizes: list[int], rng: np.random.Generator, share: float | None, trie
 
 
 def draw_kept(sizes: list[int], rng: np.random.Generator, share: float) -> Kept:
+    """The options that a random subspace keeps, at least one of every position, in a random order.
+
+    `share` is the probability that a position loses some, up to all but one.
+    """
     chances, parts = rng.random((2, len(sizes)))
     kept = []
     for size, chance, part in zip(sizes, chances, parts, strict=True):
