@@ -33,7 +33,7 @@ of its codes are equal to few, or the canonical codes of nearly all feasible one
 """
 _STEPS_AWAY = 3
 _MOST_NEAR = 1 << 18
-"""Codes of a frontier that is still looked around, see `_near`."""
+"""Codes next to those of a frontier, see `_near`; of a larger one a random part is looked around."""
 
 _Proposer = Callable[[int], Codes]
 Canonical = Callable[[Codes], Codes]
@@ -160,10 +160,10 @@ class CandidatePool:
     def _near(self, source: _Source, chosen: _core.CodeSet, wanted: int, rng: np.random.Generator) -> Codes:
         """Up to `wanted` new codes next to those that were proposed: one change away, else two, else three."""
         frontier = np.concatenate([self._none, *self._marked])
+        most = max(_MOST_NEAR // sum(self._space.sizes), 1)
         for _ in range(_STEPS_AWAY):
-            if not 0 < len(frontier) <= _MOST_NEAR // sum(self._space.sizes):
-                break
-            frontier = self._distinct(np.concatenate([self._space.neighbours(code) for code in frontier]))
+            some = rng.permutation(frontier)[:most]
+            frontier = self._distinct(np.concatenate([self._none, *map(self._space.neighbours, some)]))
             if isinstance(source.draws, _core.Feasible):
                 frontier = frontier[source.draws.contains(frontier)]
             if len(new := self._new(source, chosen, frontier)):
