@@ -52,6 +52,21 @@ class Trial:
     started_at: float | None
     finished_at: float | None
     lease_until: float | None
+    seconds: float | None
+    """What its attempts cost together."""
+    peak_memory: int | None
+    """Bytes; the most of any attempt."""
+    budget: int | None
+    """Epochs after which the search looks whether it may go on; None: it may go to its end."""
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What an attempt cost."""
+
+    seconds: float
+    peak_memory: int = 0
+    """Bytes of device memory; 0: not known."""
 
 
 @dataclass(frozen=True)
@@ -211,7 +226,7 @@ class History:
             attempt = self._attempt(trial)
             lease_until = now + lease
             self._move(
-                trial, attempt, TrialState.RUNNING,
+                trial, attempt, TrialState.RUNNING, None,
                 attempt=attempt + 1, worker=worker, device=device, started_at=now, lease_until=lease_until,
             )  # fmt: skip
         return attempt + 1
@@ -234,31 +249,39 @@ class History:
                 [step, json.dumps(metrics), time.time(), trial, attempt],
             )
 
-    def complete(self, trial: int, attempt: int, value: float, metrics: Mapping[str, Any] | None = None) -> None:
+    def complete(
+        self,
+        trial: int,
+        attempt: int,
+        value: float,
+        metrics: Mapping[str, Any] | None = None,
+        spent: Spent | None = None,
+    ) -> None:
         """running → complete, on disk when this returns."""
-        self._finish(trial, attempt, TrialState.COMPLETE, value=value, metrics=json.dumps(metrics or {}), error=None)
+        done = {"value": value, "metrics": json.dumps(metrics or {}), "error": None}
+        self._finish(trial, attempt, TrialState.COMPLETE, spent, **done)
 
-    def prune(self, trial: int, attempt: int, reason: str | None = None) -> None:
+    def prune(self, trial: int, attempt: int, reason: str | None = None, spent: Spent | None = None) -> None:
         """running → pruned."""
-        self._finish(trial, attempt, TrialState.PRUNED, error=reason)
+        self._finish(trial, attempt, TrialState.PRUNED, spent, error=reason)
 
-    def fail(self, trial: int, attempt: int, error: str) -> None:
+    def fail(self, trial: int, attempt: int, error: str, spent: Spent | None = None) -> None:
         """running → failed."""
-        self._finish(trial, attempt, TrialState.FAILED, error=error)
+        self._finish(trial, attempt, TrialState.FAILED, spent, error=error)
 
-    def requeue(self, trial: int, attempt: int, error: str | None = None) -> None:
+    def requeue(self, trial: int, attempt: int, error: str | None = None, spent: Spent | None = None) -> None:
         """running → queued, after an attempt that failed with `error` or was interrupted."""
         with database.immediate(self._db):
             self._move(
-                trial, attempt, TrialState.QUEUED, worker=None, device=None, lease_until=None, error=error
-            )  # fmt: skip
+                trial, attempt, TrialState.QUEUED, spent, worker=None, device=None, lease_until=None, error=error
+            )
 
-    def _finish(self, trial: int, attempt: int, state: TrialState, **columns: Any) -> None:
+    def _finish(self, trial: int, attempt: int, state: TrialState, spent: Spent | None, **columns: Any) -> None:
         with database.immediate(self._db):
-            self._move(trial, attempt, state, finished_at=time.time(), lease_until=None, **columns)
+            self._move(trial, attempt, state, spent, finished_at=time.time(), lease_until=None, **columns)
         database.sync(self.path)
 
-    def _move(self, trial: int, at_attempt: int, to: TrialState, **columns: Any) -> None:
+    def _move(self, trial: int, at_attempt: int, to: TrialState, spent: Spent | None, **columns: Any) -> None:
         """The one guard of the state machine; call it inside a transaction."""
         sets = ", ".join(f"{name} = ?" for name in columns)
         allowed = ", ".join(f"'{state.value}'" for state in PREDECESSORS[to])
@@ -269,6 +292,12 @@ class History:
         if moved.rowcount != 1:
             raise IllegalTransitionError(
                 f"trial {trial}, attempt {at_attempt}, cannot become {to.value}: {self._standing(trial)}"
+            )
+        if spent is not None:
+            self._db.execute(
+                "UPDATE trials SET seconds = coalesce(seconds, 0) + ?, "
+                "peak_memory = nullif(max(coalesce(peak_memory, 0), ?), 0) WHERE id = ?",
+                [spent.seconds, spent.peak_memory, trial],
             )
 
     def _standing(self, trial: int) -> str:

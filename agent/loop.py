@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 from ncode_search.agent.bounded_pool import BoundedPool
 from ncode_search.agent.errors import IllegalTransitionError, InputError, SearchFailedError
-from ncode_search.agent.history import Trial
+from ncode_search.agent.history import Spent, Trial
 from ncode_search.agent.proposals import Proposer
 from ncode_search.agent.session import Chosen, Session, is_being_trained
 from ncode_search.agent.settings import SearchSettings
@@ -153,11 +153,12 @@ class SearchLoop:
         await self._restart(worker)
         attempt = history.start(chosen.trial, worker.identity, worker.device.name)
         self._observer.started(chosen.trial, chosen.text, slot)
+        began = time.monotonic()
         try:
             task = Task(chosen.trial, attempt, chosen.text, chosen.config, retry)
             await worker.run(task, self._observer.reported)
         except WorkerDied as error:
-            self._record_death(chosen.trial, attempt, str(error), retry=retry)
+            self._record_death(chosen.trial, attempt, str(error), Spent(time.monotonic() - began), retry=retry)
         except asyncio.CancelledError:
             await worker.kill()
             self._session.interrupted(chosen.trial, attempt)
@@ -174,10 +175,10 @@ class SearchLoop:
                 await asyncio.sleep(pause)
         return await worker.start()
 
-    def _record_death(self, trial: int, attempt: int, error: str, *, retry: bool) -> None:
+    def _record_death(self, trial: int, attempt: int, error: str, spent: Spent, *, retry: bool) -> None:
         history = self._session.history
         try:
-            (history.requeue if retry else history.fail)(trial, attempt, error)
+            (history.requeue if retry else history.fail)(trial, attempt, error, spent)
         except IllegalTransitionError:
             # It died after it had recorded its result: the result counts.
             logger.debug("trial %d: %s, after it had recorded its result", trial, error)

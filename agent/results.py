@@ -15,7 +15,15 @@ def checked(answer: Any) -> Result:
     value = _number(result.value, "")
     if not math.isfinite(value):
         raise ValueError(f"the evaluator returned {value}, which is no score")
-    return Result(float(value), plain(result.metrics))
+    seconds, memory = result.seconds, result.peak_memory
+    if not all(cost is None or 0 <= _number(cost, " as a cost") < math.inf for cost in (seconds, memory)):
+        raise ValueError(f"the evaluator returned a cost of {seconds} s and {memory} bytes; a cost is zero or more")
+    return Result(
+        float(value),
+        plain(result.metrics),
+        None if seconds is None else float(seconds),
+        None if memory is None else int(memory),
+    )
 
 
 def plain(metrics: Mapping[str, Any]) -> dict[str, float]:

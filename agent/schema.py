@@ -36,6 +36,17 @@ def m004_narrowings(db: Database) -> None:
     db.executescript(_NARROWINGS)
 
 
+@MIGRATIONS()
+def m005_costs_and_budgets(db: Database) -> None:
+    """What a trial cost, all attempts together; how far it may go; the score of an epoch in the search's metric."""
+    db.executescript(
+        "ALTER TABLE trials ADD COLUMN seconds REAL; "
+        "ALTER TABLE trials ADD COLUMN peak_memory INTEGER; "  # bytes
+        "ALTER TABLE trials ADD COLUMN budget INTEGER; "  # epochs
+        "ALTER TABLE epochs ADD COLUMN score REAL"
+    )
+
+
 _FIRST_SCHEMA = """
 CREATE TABLE meta (
     key TEXT PRIMARY KEY,

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ncode_search.agent import agent_lock
+from ncode_search.agent import agent_lock, trial_folders
 from ncode_search.agent.database import translated
 from ncode_search.agent.errors import InputError
 from ncode_search.agent.history import Decision, History, Narrowing, Objective, Trial
@@ -159,6 +159,7 @@ class Session:
         row = self.history.trial(trial)
         if row.state.is_finished:
             self._forecasts.pop(row.canonical, None)
+            trial_folders.tidy(self.history.path, trial)
         if row.state is TrialState.COMPLETE:
             assert row.value is not None
             self._log.complete(trial, self.sign * row.value)

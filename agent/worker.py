@@ -22,10 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from ncode_search.agent import trial_folders
 from ncode_search.agent.errors import IllegalTransitionError
-from ncode_search.agent.history import LEASE, History
+from ncode_search.agent.history import LEASE, History, Spent
 from ncode_search.agent.results import checked, plain
-from ncode_search.evaluators.base import Context, Evaluator, EvaluatorError, Pruned
+from ncode_search.evaluators.base import Context, Evaluator, EvaluatorError, Pruned, Result
+from ncode_search.evaluators.memory import PeakMemory
 from ncode_search.evaluators.registry import build
 
 GRACE = 10.0
@@ -92,6 +94,8 @@ class Lease(threading.Thread):
         self._path = path
         self._ended = threading.Event()
         self.attempt: tuple[int, int] | None = None
+        self.is_lost = False
+        """Whether the attempt was taken back: nothing that it comes to will count."""
 
     def run(self) -> None:
         """Until the process ends."""
@@ -99,7 +103,7 @@ class Lease(threading.Thread):
             while not self._ended.wait(LEASE / 3):
                 if (attempt := self.attempt) is not None:
                     with contextlib.suppress(sqlite3.OperationalError):
-                        history.renew(*attempt)
+                        self.is_lost = not history.renew(*attempt) and self.attempt == attempt
 
 
 class Worker:
@@ -115,7 +119,9 @@ class Worker:
 
     def run(self, task: Task) -> None:
         """One attempt, from its set-up to its record in the history."""
-        self._lease.attempt = (task.trial, task.attempt)
+        if task.attempt == 1:
+            trial_folders.clear(self._history.path, task.trial)
+        self._lease.is_lost, self._lease.attempt = False, (task.trial, task.attempt)
         _set_alarm(self._setup.timeout)
         try:
             state = self._record(task)
@@ -127,18 +133,20 @@ class Worker:
         self._channel.send(trial=task.trial, state=state)
 
     def _record(self, task: Task) -> str:
+        meter = _Meter(self._setup.device)
         try:
             result = checked(self._evaluator(task.config, self._context(task)))
         except Pruned as reason:
-            text = str(reason) or None
-            _insist(lambda: self._history.prune(task.trial, task.attempt, text))
+            text, spent = str(reason) or None, meter.spent()
+            _insist(lambda: self._history.prune(task.trial, task.attempt, text, spent))
             return "pruned"
         except (Exception, SystemExit, KeyboardInterrupt):
-            error = traceback.format_exc()[-_ERROR_LIMIT:]
+            error, spent = traceback.format_exc()[-_ERROR_LIMIT:], meter.spent()
             move = self._history.requeue if task.retry else self._history.fail
-            _insist(lambda: move(task.trial, task.attempt, error))
+            _insist(lambda: move(task.trial, task.attempt, error, spent))
             return "retry" if task.retry else "failed"
-        _insist(lambda: self._history.complete(task.trial, task.attempt, result.value, result.metrics))
+        spent = meter.spent(result)
+        _insist(lambda: self._history.complete(task.trial, task.attempt, result.value, result.metrics, spent))
         return "complete"
 
     def _context(self, task: Task) -> Context:
@@ -151,8 +159,25 @@ class Worker:
 
         setup = self._setup
         return Context(
-            task.trial, task.code, setup.seed, setup.device, setup.threads, Path(setup.folder), report
+            task.trial, task.code, setup.seed, setup.device, setup.threads, Path(setup.folder), report,
+            trial_folders.folder_of(self._history.path, task.trial), lambda: self._lease.is_lost,
         )  # fmt: skip
+
+
+class _Meter:
+    """What an attempt costs, from now on."""
+
+    def __init__(self, device: str) -> None:
+        self._began = time.perf_counter()
+        self._memory = PeakMemory(device)
+
+    def spent(self, result: Result | None = None) -> Spent:
+        """Until now; what the evaluator itself says of it goes first."""
+        seconds, memory = time.perf_counter() - self._began, self._memory.bytes
+        if result is not None:
+            seconds = seconds if result.seconds is None else result.seconds
+            memory = memory if result.peak_memory is None else result.peak_memory
+        return Spent(seconds, memory)
 
 
 def main() -> None:

@@ -7,11 +7,10 @@ a function of the configuration, the search's seed, the options and the number o
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -19,19 +18,17 @@ from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
 
 from ncode_search.evaluators import cnn_space
-from ncode_search.evaluators.base import Context, EvaluatorError, Result
+from ncode_search.evaluators.base import Context, DivergedError, EvaluatorError, Result
 from ncode_search.evaluators.cnn_network import Network, count_parameters
 from ncode_search.evaluators.images import ImageData, Split, digits, image_folder
-from ncode_search.evaluators.torch_state import trial_state
-
-
-class DivergedError(ArithmeticError):
-    """The training loss is no finite number: the trial fails, and has no score."""
+from ncode_search.evaluators.torch_state import get_random_state, set_random_state, trial_state
 
 
 @dataclass(frozen=True, kw_only=True)
 class CnnEvaluator:
     """Trains the CNN of a configuration and validates it after every epoch. The fields are the TOML keys."""
+
+    score_metric: ClassVar[str] = "val_accuracy"
 
     folder: InitVar[Path]
 
@@ -96,17 +93,17 @@ class CnnEvaluator:
             return self._evaluate(config, context)
 
     def _evaluate(self, config: Mapping[str, Any], context: Context) -> Result:
-        started = time.perf_counter()
         images, device = self._images, context.device
 
         architecture = cnn_space.Architecture.from_config(config)
         network = Network(architecture, images.channels, images.classes).to(device)
         optimizer = torch.optim.AdamW(network.parameters(), self.learning_rate, weight_decay=self.weight_decay)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.epochs)
-        shuffle = torch.Generator().manual_seed(context.seed)
+        training = _Training(network, optimizer, schedule, torch.Generator().manual_seed(context.seed))
+        done, val_accuracy = training.restore(context)
 
-        for epoch in range(1, self.epochs + 1):
-            order = torch.randperm(len(images.train), generator=shuffle)
+        for epoch in range(done + 1, self.epochs + 1):
+            order = torch.randperm(len(images.train), generator=training.shuffle)
             train_loss = self._train(network, optimizer, order, device)
             if not math.isfinite(train_loss):
                 raise DivergedError(
@@ -114,12 +111,12 @@ class CnnEvaluator:
                 )
             schedule.step()
             val_accuracy = self._accuracy(network, images.val, device)
+            training.checkpoint(context, epoch, val_accuracy)
             context.report(epoch, val_accuracy=val_accuracy, train_loss=train_loss)
 
         metrics = {"parameters": float(count_parameters(network))}
         if images.test is not None:
             metrics["test_accuracy"] = self._accuracy(network, images.test, device)
-        metrics["seconds"] = time.perf_counter() - started
         return Result(val_accuracy, metrics)
 
     def _train(self, network: nn.Module, optimizer: torch.optim.Optimizer, order: torch.Tensor, device: str) -> float:
@@ -142,6 +139,41 @@ class CnnEvaluator:
         for images, labels in self._images.batches(split, torch.arange(len(split)), self.batch_size, device):
             correct += (network(images).argmax(1) == labels).sum()
         return int(correct) / len(split)
+
+
+@dataclass(frozen=True)
+class _Training:
+    """What changes from epoch to epoch."""
+
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    shuffle: torch.Generator
+
+    def checkpoint(self, context: Context, epoch: int, val_accuracy: float) -> None:
+        context.checkpoint(
+            {
+                "epoch": epoch,
+                "val_accuracy": val_accuracy,
+                "network": self.network.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "schedule": self.schedule.state_dict(),
+                "shuffle": self.shuffle.get_state(),
+                "random": get_random_state(context.device),
+            }
+        )
+
+    def restore(self, context: Context) -> tuple[int, float]:
+        """Go on where an earlier attempt was: the number of epochs that are done, the validation accuracy by then."""
+        state = context.restore()
+        if state is None:
+            return 0, math.nan
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.shuffle.set_state(state["shuffle"])
+        set_random_state(context.device, state["random"])
+        return int(state["epoch"]), float(state["val_accuracy"])
 
 
 def _require(holds: bool, key: str, value: object, allowed: str) -> None:

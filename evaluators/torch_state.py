@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -33,6 +33,21 @@ def trial_state(seed: int, device: str, threads: int) -> Iterator[None]:
             torch.set_deterministic_debug_mode(former_mode)
             torch.set_num_threads(former_threads)
             _free_memory(on_gpu)
+
+
+def get_random_state(device: str) -> dict[str, torch.Tensor]:
+    """The states of torch's generators that a training on `device` draws from."""
+    states = {"cpu": torch.get_rng_state()}
+    if torch.device(device).type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def set_random_state(device: str, states: Mapping[str, torch.Tensor]) -> None:
+    """Put back what `get_random_state` gave, as far as it is there: a training may go on on another device."""
+    torch.set_rng_state(states["cpu"])
+    if torch.device(device).type == "cuda" and "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"], device)
 
 
 def _free_memory(on_gpu: bool) -> None:

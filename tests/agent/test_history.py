@@ -134,7 +134,7 @@ def test_a_proposal_and_its_decision_are_one_write(history: History) -> None:
 
 def test_foreign_keys_are_on(history: History) -> None:
     with pytest.raises(sqlite3.IntegrityError):
-        history.db.execute("INSERT INTO epochs VALUES (99, 1, 1, '{}', 0)")
+        history.db.execute("INSERT INTO epochs (trial, attempt, step, metrics, reported_at) VALUES (99, 1, 1, '{}', 0)")
 
 
 def test_the_file_is_in_wal_mode(history: History) -> None:

@@ -92,3 +92,33 @@ def hostile(config, context):
 
 def always_fails(config, context):
     raise ValueError("the data set is missing")
+
+
+def leaves_files(config, context):
+    """Fails once, and finds then what it left; the first trial also declares a file to keep."""
+    notes = context.directory / "notes"
+    state = context.restore()
+    if state is None:
+        assert not list(context.directory.iterdir()), "the first attempt begins with nothing"
+        notes.mkdir()
+        (notes / "1").touch()
+        context.checkpoint({"epoch": 1})
+        raise RuntimeError("the first attempt fails")
+    assert (notes / "1").exists()
+    if context.trial == 1:
+        (context.kept / "adapter.bin").write_text("weights")
+    return 0.5
+
+
+def costly(config, context):
+    fate = config["a"]
+    time.sleep(0.05)
+    if fate == "big":
+        bytearray(200_000_000)
+    if fate == "prune":
+        raise Pruned
+    if fate == "raise":
+        raise RuntimeError("no such layer")
+    if fate == "exit":
+        os._exit(3)
+    return Result(0.5, seconds=123.5, peak_memory=7) if fate == "own" else 0.5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,14 +24,17 @@ def reports() -> Reports:
 
 @pytest.fixture
 def make_context(tmp_path: Path, reports: Reports) -> Callable[..., Context]:
-    """Contexts whose reports go to `reports`; keywords change what they say."""
+    """Contexts of trials that begin, whose reports go to `reports`; keywords change what they say."""
 
     def report(step: int, **metrics: float) -> None:
         reports.append((step, metrics))
 
+    numbers = itertools.count()
+
     def make(**changes: Any) -> Context:
         defaults = {"trial": 0, "code": "0", "seed": 0, "device": "cpu", "threads": 1}
-        return Context(**{**defaults, "folder": tmp_path, "report": report, **changes})
+        folders = {"folder": tmp_path, "trial_folder": tmp_path / f"trial{next(numbers)}"}
+        return Context(**{**defaults, **folders, "report": report, **changes})
 
     return make
 

@@ -1,0 +1,44 @@
+"""The folders that trials have beside their history: ``search.db.trials/17`` for trial 17 of ``search.db``.
+
+A folder is empty when its trial begins, lives through all attempts, and goes when the trial is finished, but for what
+its evaluator declared to keep.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from pathlib import Path
+
+from ncode_search.evaluators.base import KEPT
+
+
+def folder_of(history: Path, trial: int) -> Path:
+    """Where the trial's folder is, or would be."""
+    return all_of(history) / str(trial)
+
+
+def all_of(history: Path) -> Path:
+    """Where the folders of all trials are."""
+    return history.with_name(f"{history.name}.trials")
+
+
+def clear(history: Path, trial: int) -> None:
+    """Before the first attempt: a folder of this number is of a history that is gone."""
+    shutil.rmtree(folder_of(history, trial), ignore_errors=True)
+
+
+def tidy(history: Path, trial: int) -> None:
+    """Remove what the trial needs no more, and folders that are empty then."""
+    folder = folder_of(history, trial)
+    if not folder.is_dir():
+        return
+    for entry in folder.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            if entry.name != KEPT:
+                shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)
+    for empty in (folder / KEPT, folder, folder.parent):
+        with contextlib.suppress(OSError):
+            empty.rmdir()

@@ -1,0 +1,57 @@
+"""Peak memory of an evaluation: of the device on GPUs, of the process on the CPU."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+
+class PeakMemory:
+    """Measures from its making on, in the process that evaluates.
+
+    On a GPU: the most that torch had allocated there. On the CPU: the most that was resident of the process, libraries
+    and data included. Where the system does not let the peak be reset (it is not Linux, or a container forbids it),
+    that is the peak since the process began.
+    """
+
+    def __init__(self, device: str) -> None:
+        self._gpu = device if device.startswith("cuda") else None
+        if self._gpu is None:
+            _reset_resident_peak()
+        elif "torch" in sys.modules:
+            # An evaluator that has not imported torch by now uses none of it before its first trial.
+            _cuda().reset_peak_memory_stats(self._gpu)
+
+    @property
+    def bytes(self) -> int:
+        """The peak so far."""
+        if self._gpu is None:
+            return _resident_peak()
+        return int(_cuda().max_memory_allocated(self._gpu)) if "torch" in sys.modules else 0
+
+
+def _cuda() -> Any:
+    import torch
+
+    return torch.cuda
+
+
+def _reset_resident_peak() -> None:
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def _resident_peak() -> int:
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        status = ""
+    for line in status.splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
