@@ -1,14 +1,17 @@
 """One agent a history: the claim is a row in the file itself, so it holds wherever the file is mounted.
 
 An owner on this machine counts as long as its process lives; one on another machine as long as it keeps renewing its
-claim.
+claim. The two machines' clocks may differ and jump: an owner that seems to be gone by the time in its claim, or to be
+of the future, is watched before it is taken to be gone.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import time
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NoReturn
 
 from ncode_search.agent import database
 from ncode_search.agent.errors import HistoryInUseError
@@ -19,8 +22,13 @@ STALE_AFTER = 180.0
 """Seconds without a sign of life after which an owner on another machine is taken to be gone."""
 RENEW_EVERY = 30.0
 """Seconds between two signs of life."""
+WATCH = 2 * RENEW_EVERY
+"""Seconds in which a living owner gives at least one."""
 
 _KEY = "agent"
+_LOOKS = 20
+
+logger = logging.getLogger(__name__)
 
 
 def claim(history: History) -> None:
@@ -28,15 +36,35 @@ def claim(history: History) -> None:
 
     Raises `HistoryInUseError` with the process number and host of a living owner.
     """
+    _watch_out(history)
     me = ProcessId.current()
     with database.immediate(history.db):
         owner = _living_owner(history)
         if owner is not None and owner != me:
-            raise HistoryInUseError(
-                f"{history.path}: is in use by process {owner.pid} on {owner.host}; "
-                "wait for that search, stop it, or choose another history path"
-            )
+            _complain(history, owner)
         _write(history, me)
+
+
+def _watch_out(history: History) -> None:
+    """Wait until it is clear whether an owner on another machine is gone; the row is its last sign of life then."""
+    row = _read(history)
+    if row is None or ProcessId.parse(row["process"]).is_local or _is_fresh(row):
+        return
+    logger.info("watching for %g s whether %s still runs this search", WATCH, row["process"])
+    for _ in range(_LOOKS):
+        time.sleep(WATCH / _LOOKS)
+        if (seen := _read(history)) != row and seen is not None:
+            _complain(history, ProcessId.parse(seen["process"]))
+    with database.immediate(history.db):
+        if _read(history) == row:
+            history.db.execute("DELETE FROM meta WHERE key = ?", [_KEY])
+
+
+def _complain(history: History, owner: ProcessId) -> NoReturn:
+    raise HistoryInUseError(
+        f"{history.path}: is in use by process {owner.pid} on {owner.host}; "
+        "wait for that search, stop it, or choose another history path"
+    )
 
 
 def renew(history: History) -> None:
@@ -63,8 +91,11 @@ def _living_owner(history: History) -> ProcessId | None:
     if row is None:
         return None
     process = ProcessId.parse(row["process"])
-    alive = process.is_alive if process.is_local else time.time() - row["seen"] < STALE_AFTER
-    return process if alive else None
+    return process if (process.is_alive if process.is_local else _is_fresh(row)) else None
+
+
+def _is_fresh(row: Mapping[str, Any]) -> bool:
+    return bool(0 <= time.time() - row["seen"] < STALE_AFTER)
 
 
 def _read(history: History) -> dict[str, Any] | None:

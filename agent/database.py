@@ -29,11 +29,11 @@ NOTHING_DECLARED: Mapping[str, Any] = {"equal": {}, "costs": {}, "forbidden": []
 _MAGIC = b"SQLite format 3\x00"
 
 
-def connect(path: Path, *, read_only: bool = False) -> Database:
-    """A connection with foreign keys on and every transaction begun by hand."""
+def connect(path: Path, *, read_only: bool = False, patience: float = BUSY_TIMEOUT) -> Database:
+    """A connection with foreign keys on and every transaction begun by hand; `patience`: see `BUSY_TIMEOUT`."""
     uri = f"file:{quote(str(path.absolute()))}?mode={'ro' if read_only else 'rwc'}"
     try:
-        connection = sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT, isolation_level=None)
+        connection = sqlite3.connect(uri, uri=True, timeout=patience, isolation_level=None)
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA synchronous = NORMAL")
     except sqlite3.Error as error:
@@ -141,6 +141,14 @@ def mend(error: str) -> str:
     if "full" in error:
         return "free some space on the disk and start again"
     return "restore it from a backup or choose another history path"
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether what stands in the way of a write, or of a read, may be gone in a while without the history's harm."""
+    reasons = ("locked", "busy", "full", "disk i/o", "readonly", "unable to open")
+    return isinstance(error, OSError) or (
+        isinstance(error, sqlite3.OperationalError) and any(reason in str(error).lower() for reason in reasons)
+    )
 
 
 @contextmanager

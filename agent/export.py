@@ -11,12 +11,15 @@ from typing import Any
 from ncode_search.agent.history import History, Trial
 from ncode_search.agent.space import SearchSpace
 
-_COLUMNS = tuple(name for name in Trial.__dataclass_fields__ if name != "metrics")
+_INTERNAL = ("lease_seconds", "lease_boot", "lease_clock")
+_FIELDS = tuple(name for name in Trial.__dataclass_fields__ if name not in _INTERNAL)
+_COLUMNS = tuple(name for name in _FIELDS if name != "metrics")
 
 
 def as_json(trial: Trial, space: SearchSpace) -> str:
     """One trial with its configuration, as one JSON object."""
-    return json.dumps({**vars(trial), "config": space.decode(trial.code)}, ensure_ascii=False)
+    fields = {name: getattr(trial, name) for name in _FIELDS}
+    return json.dumps({**fields, "config": space.decode(trial.code)}, ensure_ascii=False)
 
 
 def json_lines(history: History, space: SearchSpace) -> Iterator[str]:

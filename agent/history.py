@@ -13,10 +13,9 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,100 +23,12 @@ from sqlite_utils import Database
 
 from ncode_search.agent import database
 from ncode_search.agent.errors import IllegalTransitionError
+from ncode_search.agent.leases import LEASE, lease_columns
+from ncode_search.agent.records import Decision, Duplicate, Narrowing, Objective, Spent, Trial
 from ncode_search.agent.space import SearchSpace
-from ncode_search.agent.states import PREDECESSORS, TrialState
+from ncode_search.agent.states import ACCEPTED_LATE, PREDECESSORS, TrialState
 
-LEASE = 60.0
-"""Seconds that a running trial is taken to be alive after its worker last said so."""
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One row of the table `trials`; times are seconds since 1970."""
-
-    id: int
-    code: str
-    """As it was proposed, and is evaluated."""
-    canonical: str
-    """The canonical code of its class: no other trial that did not fail has the same."""
-    state: TrialState
-    value: float | None
-    metrics: dict[str, Any] | None
-    attempt: int
-    worker: str | None
-    device: str | None
-    error: str | None
-    proposed_by: str
-    created_at: float
-    started_at: float | None
-    finished_at: float | None
-    lease_until: float | None
-    seconds: float | None
-    """What its attempts cost together."""
-    peak_memory: int | None
-    """Bytes; the most of any attempt."""
-    budget: int | None
-    """Epochs after which the search looks whether it may go on; None: it may go to its end."""
-
-
-@dataclass(frozen=True)
-class Spent:
-    """What an attempt cost."""
-
-    seconds: float
-    peak_memory: int = 0
-    """Bytes of device memory; 0: not known."""
-
-
-@dataclass(frozen=True)
-class Decision:
-    """Why a trial's code was chosen: one row of the table `decisions`."""
-
-    ranker: str
-    model: str | None
-    model_sha256: str | None
-    pool: int
-    """Candidates in the pool."""
-    rank: int
-    """The chosen candidate's rank by the ranker's scores; 1 is the best."""
-    seconds: float
-    fallback: bool
-    """Whether another ranker than the search's own decided."""
-    reason: str | None
-    """Why it was a fallback."""
-    predicted: Mapping[str, float] | None = None
-    """The value that each forecaster predicted for the chosen candidate."""
-    trust: Mapping[str, float] | None = None
-    """The say that each of them had."""
-
-
-@dataclass(frozen=True)
-class Narrowing:
-    """The options that a search keeps to: one row of the table `narrowings`."""
-
-    after: int
-    """Completed trials that told which options did best."""
-    keep: int | float
-    """How many options of every position, or what share of them."""
-    trial: int
-    """The first that was proposed so."""
-    kept: Mapping[str, list[Any]]
-    """Position to its kept options."""
-
-
-@dataclass(frozen=True)
-class Objective:
-    """What a history's values mean; a history holds one space and one objective for good."""
-
-    goal: str = "maximize"
-    """``maximize`` or ``minimize``."""
-    evaluator: Mapping[str, Any] | None = None
-    """The evaluator's table of the search file; None under ask and tell."""
-
-    @property
-    def sign(self) -> float:
-        """What to multiply a value with so that higher is better."""
-        return 1.0 if self.goal == "maximize" else -1.0
+__all__ = ["Decision", "Duplicate", "History", "Narrowing", "Objective", "Spent", "Trial"]
 
 
 class History:
@@ -145,9 +56,15 @@ class History:
         return cls(path, database.open_for_writing(path, meta))
 
     @classmethod
-    def attach(cls, path: Path) -> History:
-        """An existing history, for a worker of the agent that has opened it."""
-        return cls(path, database.connect(path))
+    def attach(cls, path: Path, *, patience: float = database.BUSY_TIMEOUT) -> History:
+        """An existing history, for those who work with the agent that has opened it; `patience`: seconds that a write
+        waits for others.
+        """
+        return cls(path, database.connect(path, patience=patience))
+
+    def wait_at_most(self, seconds: float) -> None:
+        """How long a write waits for another process's transaction before it gives up."""
+        self._db.conn.execute(f"PRAGMA busy_timeout = {round(seconds * 1000)}")
 
     @classmethod
     def read(cls, path: Path) -> History:
@@ -191,6 +108,13 @@ class History:
         with database.immediate(self._db):
             self._db.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", [key, json.dumps(value)])
 
+    def record_start(self, settings: Mapping[str, Any]) -> None:
+        """Record with which of the settings that may change the search is started now."""
+        with database.immediate(self._db):
+            self._db.execute(
+                "INSERT INTO starts (started_at, settings) VALUES (?, ?)", [time.time(), json.dumps(settings)]
+            )
+
     # Moves
 
     def add(
@@ -219,26 +143,38 @@ class History:
             if decision is not None:
                 self._add_decision(trial, decision, now)
 
-    def start(self, trial: int, worker: str, device: str, lease: float = LEASE) -> int:
-        """queued → running, for another attempt. Returns the attempt's number, from 1."""
-        now = time.time()
+    def start(self, trial: int, worker: str, device: str, lease: float | None = LEASE) -> int:
+        """queued → running, for another attempt; None: without a lease. Returns the attempt's number, from 1."""
+        columns = {"worker": worker, "device": device, "started_at": time.time(), **lease_columns(lease)}
         with database.immediate(self._db):
             attempt = self._attempt(trial)
-            lease_until = now + lease
-            self._move(
-                trial, attempt, TrialState.RUNNING, None,
-                attempt=attempt + 1, worker=worker, device=device, started_at=now, lease_until=lease_until,
-            )  # fmt: skip
+            self._move(trial, attempt, TrialState.RUNNING, None, attempt=attempt + 1, **columns)
         return attempt + 1
 
     def renew(self, trial: int, attempt: int, lease: float = LEASE) -> bool:
-        """Lengthen the lease of a running attempt. Returns whether it still is the running one."""
+        """Begin the lease of a running attempt anew. Returns whether it still is the running one."""
+        columns = lease_columns(lease)
+        sets = ", ".join(f"{name} = ?" for name in columns)
         with database.immediate(self._db):
             renewed = self._db.execute(
-                "UPDATE trials SET lease_until = ? WHERE id = ? AND attempt = ? AND state = 'running'",
-                [time.time() + lease, trial, attempt],
+                f"UPDATE trials SET {sets} WHERE id = ? AND attempt = ? AND state = 'running'",
+                [*columns.values(), trial, attempt],
             )
         return bool(renewed.rowcount)
+
+    def take_back(self, seen: Trial) -> bool:
+        """running → queued, in the one case that attempt and lease still are as `seen`; returns whether they were.
+
+        Of any number of processes that try it, one succeeds.
+        """
+        columns = {"state": "queued", "worker": None, "device": None, **lease_columns(None)}
+        sets = ", ".join(f"{name} = ?" for name in columns)
+        with database.immediate(self._db):
+            taken = self._db.execute(
+                f"UPDATE trials SET {sets} WHERE id = ? AND attempt = ? AND state = 'running' AND lease_until IS ?",
+                [*columns.values(), seen.id, seen.attempt, seen.lease_until],
+            )
+        return bool(taken.rowcount)
 
     def report(self, trial: int, attempt: int, step: int, metrics: Mapping[str, float]) -> None:
         """Record the numbers of one epoch of a running attempt; a late report of an older attempt is dropped."""
@@ -257,37 +193,66 @@ class History:
         metrics: Mapping[str, Any] | None = None,
         spent: Spent | None = None,
     ) -> None:
-        """running → complete, on disk when this returns."""
+        """running → complete, on disk when this returns.
+
+        An attempt that was taken back still completes its trial if no other was begun, and leaves a duplicate if one
+        was; that raises `IllegalTransitionError`, as every move does that cannot be made.
+        """
         done = {"value": value, "metrics": json.dumps(metrics or {}), "error": None}
         self._finish(trial, attempt, TrialState.COMPLETE, spent, **done)
 
     def prune(self, trial: int, attempt: int, reason: str | None = None, spent: Spent | None = None) -> None:
-        """running → pruned."""
+        """running → pruned; of an attempt that was taken back as with `complete`."""
         self._finish(trial, attempt, TrialState.PRUNED, spent, error=reason)
 
     def fail(self, trial: int, attempt: int, error: str, spent: Spent | None = None) -> None:
         """running → failed."""
         self._finish(trial, attempt, TrialState.FAILED, spent, error=error)
 
-    def requeue(self, trial: int, attempt: int, error: str | None = None, spent: Spent | None = None) -> None:
-        """running → queued, after an attempt that failed with `error` or was interrupted."""
+    def requeue(
+        self, trial: int, attempt: int, error: str | None = None, spent: Spent | None = None, *, failed: bool = False
+    ) -> None:
+        """running → queued, after an attempt that failed with `error`, or one that was interrupted."""
+        columns = {"worker": None, "device": None, "error": error, **lease_columns(None)}
         with database.immediate(self._db):
-            self._move(
-                trial, attempt, TrialState.QUEUED, spent, worker=None, device=None, lease_until=None, error=error
-            )
+            self._move(trial, attempt, TrialState.QUEUED, spent, **columns)
+            if failed:
+                self._count_failure(trial)
 
     def _finish(self, trial: int, attempt: int, state: TrialState, spent: Spent | None, **columns: Any) -> None:
+        refused = None
         with database.immediate(self._db):
-            self._move(trial, attempt, state, spent, finished_at=time.time(), lease_until=None, **columns)
+            try:
+                self._move(trial, attempt, state, spent, finished_at=time.time(), **lease_columns(None), **columns)
+            except IllegalTransitionError as error:
+                refused = error
+                self._keep_duplicate(trial, attempt, state, columns)
+            if state is TrialState.FAILED and refused is None:
+                self._count_failure(trial)
+        if refused is not None:
+            raise refused
         database.sync(self.path)
+
+    def _count_failure(self, trial: int) -> None:
+        self._db.execute("UPDATE trials SET failures = failures + 1 WHERE id = ?", [trial])
+
+    def _keep_duplicate(self, trial: int, attempt: int, state: TrialState, columns: Mapping[str, Any]) -> None:
+        """What an attempt found that was taken back and followed by another one; failures are not worth keeping."""
+        if state in ACCEPTED_LATE:
+            self._db.execute(
+                "INSERT OR IGNORE INTO duplicates (trial, attempt, state, value, metrics, recorded_at) "
+                "SELECT id, ?, ?, ?, ?, ? FROM trials WHERE id = ? AND attempt > ?",
+                [attempt, state.value, columns.get("value"), columns.get("metrics"), time.time(), trial, attempt],
+            )
 
     def _move(self, trial: int, at_attempt: int, to: TrialState, spent: Spent | None, **columns: Any) -> None:
         """The one guard of the state machine; call it inside a transaction."""
         sets = ", ".join(f"{name} = ?" for name in columns)
         allowed = ", ".join(f"'{state.value}'" for state in PREDECESSORS[to])
         moved = self._db.execute(
-            f"UPDATE trials SET state = ?, {sets} WHERE id = ? AND attempt = ? AND state IN ({allowed})",
-            [to.value, *columns.values(), trial, at_attempt],
+            f"UPDATE trials SET state = ?, {sets} WHERE id = ? AND attempt = ? "
+            f"AND (state IN ({allowed}) OR (? AND state = 'queued' AND attempt > 0))",
+            [to.value, *columns.values(), trial, at_attempt, to in ACCEPTED_LATE],
         )
         if moved.rowcount != 1:
             raise IllegalTransitionError(
@@ -403,11 +368,23 @@ class History:
         rows = self._db.conn.execute("SELECT after, keep, trial, kept FROM narrowings ORDER BY trial, after")
         return [Narrowing(after, json.loads(keep), trial, json.loads(kept)) for after, keep, trial, kept in rows]
 
+    def duplicates(self) -> list[Duplicate]:
+        """What was found more than once, by trial."""
+        names = ", ".join(Duplicate.__dataclass_fields__)
+        rows = self._db.conn.execute(f"SELECT {names} FROM duplicates ORDER BY trial, attempt")
+        return [_to_row(Duplicate, row) for row in rows]
+
+    def starts(self) -> list[dict[str, Any]]:
+        """With which settings the search was started, each time: ``at`` (seconds since 1970) and ``settings``."""
+        rows = self._db.conn.execute("SELECT started_at, settings FROM starts ORDER BY id")
+        return [{"at": at, "settings": json.loads(text)} for at, text in rows]
+
     def _select(self, where: str, parameters: list[Any], order: str = "id") -> Iterator[Trial]:
         cursor = self._db.conn.execute(f"SELECT {_COLUMNS} FROM trials {where} ORDER BY {order}", parameters)
-        return map(_to_trial, cursor)
+        return (_to_row(Trial, row) for row in cursor)
 
 
+_Row = TypeVar("_Row", Trial, Duplicate)
 _COLUMNS = ", ".join(Trial.__dataclass_fields__)
 
 
@@ -415,8 +392,8 @@ def _json(numbers: Mapping[str, float] | None) -> str | None:
     return None if numbers is None else json.dumps(numbers)
 
 
-def _to_trial(row: tuple[Any, ...]) -> Trial:
-    fields = dict(zip(Trial.__dataclass_fields__, row, strict=True))
+def _to_row(kind: type[_Row], row: tuple[Any, ...]) -> _Row:
+    fields = dict(zip(kind.__dataclass_fields__, row, strict=True))
     fields["state"] = TrialState(fields["state"])
     fields["metrics"] = json.loads(fields["metrics"]) if fields["metrics"] else None
-    return Trial(**fields)
+    return kind(**fields)

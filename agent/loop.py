@@ -8,19 +8,28 @@ sleep until something changes. Workers record their results themselves; the loop
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import logging
+import math
+import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 from ncode_search.agent.bounded_pool import BoundedPool
+from ncode_search.agent.database import may_pass, mend
 from ncode_search.agent.errors import IllegalTransitionError, InputError, SearchFailedError
 from ncode_search.agent.history import Spent, Trial
 from ncode_search.agent.proposals import Proposer
-from ncode_search.agent.session import Chosen, Session, is_being_trained
+from ncode_search.agent.session import Chosen, Session
 from ncode_search.agent.settings import SearchSettings
 from ncode_search.agent.states import TrialState
+from ncode_search.agent.waiting import AwakeClock
 from ncode_search.agent.worker import Task
 from ncode_search.agent.workers import Worker, WorkerDied, kill_orphan
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +39,10 @@ RESTART_PAUSES = (1.0, 5.0, 30.0)
 """Seconds before a worker that could not be replaced is started once more."""
 ORPHAN_POLL = 0.2
 """Seconds between two looks at a trial that a former agent's worker still trains."""
+PATIENCE = 2.0
+"""Seconds that the loop may stand still for another process's transaction."""
+PERSIST_PAUSES = (0.5, 2.0, 5.0)
+"""Seconds between two tries to write the history."""
 HEARTBEAT = 5.0
 """Seconds after which the loop wakes up although nothing happened."""
 
@@ -67,6 +80,8 @@ class SearchLoop:
         self._proposer_wakes = asyncio.Event()
         self._stopping = False
         self._failures: list[str] = []
+        # What waits longer waits in `_persist`, where signals are heard.
+        session.history.wait_at_most(PATIENCE)
         self.exhausted = False
         """Whether the search ended because no new code was found."""
 
@@ -117,12 +132,12 @@ class SearchLoop:
         # One worker makes a repeatable search: what its running trial finds must not count, however fast it is.
         one_worker = len(self._workers) == 1
         known = self._session.observations_before_last() if one_worker else self._session.observations()
-        draft = self._proposer.begin(self._session, known)
+        draft = await self._persist(lambda: self._proposer.begin(self._session, known))
         if draft is None:
             return False
         if draft.scores is not None:
             await asyncio.wait([asyncio.wrap_future(draft.scores)], timeout=self._proposer.deadline)
-        self._proposer.finish(self._session, draft)
+        await self._persist(lambda: self._proposer.finish(self._session, draft))
         self._dispatcher_wakes.set()
         return True
 
@@ -141,29 +156,47 @@ class SearchLoop:
     async def _train(self, chosen: Chosen, slot: int) -> None:
         """All attempts at a trial, in one worker slot."""
         try:
-            for attempt in range(self._settings.retries + 1):
-                if await self._attempt(chosen, slot, retry=attempt < self._settings.retries):
-                    return
+            while not await self._attempt(chosen, slot):
+                pass
         finally:
             self._free.append(slot)
 
-    async def _attempt(self, chosen: Chosen, slot: int, *, retry: bool) -> bool:
-        """One attempt; whether the trial is finished by it."""
+    async def _attempt(self, chosen: Chosen, slot: int) -> bool:
+        """One attempt; whether the trial needs no further one of this run."""
         worker, history = self._workers[slot], self._session.history
         await self._restart(worker)
-        attempt = history.start(chosen.trial, worker.identity, worker.device.name)
+        try:
+            attempt = await self._persist(lambda: history.start(chosen.trial, worker.identity, worker.device.name))
+        except IllegalTransitionError:  # finished meanwhile by a late worker
+            await self._settle(chosen.trial)
+            return True
         self._observer.started(chosen.trial, chosen.text, slot)
         began = time.monotonic()
         try:
+            # Counted in the history, so that a restart of the agent gives no trial more attempts.
+            retry = (await self._persist(lambda: history.trial(chosen.trial))).failures < self._settings.retries
             task = Task(chosen.trial, attempt, chosen.text, chosen.config, retry)
             await worker.run(task, self._observer.reported)
         except WorkerDied as error:
-            self._record_death(chosen.trial, attempt, str(error), Spent(time.monotonic() - began), retry=retry)
+            await self._record_death(task, error, Spent(time.monotonic() - began))
         except asyncio.CancelledError:
             await worker.kill()
-            self._session.interrupted(chosen.trial, attempt)
+            with contextlib.suppress(sqlite3.OperationalError):  # the next agent finds that nobody runs it
+                self._session.interrupted(chosen.trial, attempt)
             raise
-        return self._settle(chosen.trial)
+        return await self._settle(chosen.trial)
+
+    async def _persist(self, step: Callable[[], T]) -> T:
+        """Do what reads or writes the history, however long it is locked or the disk full."""
+        for pause in itertools.chain(PERSIST_PAUSES, itertools.repeat(PERSIST_PAUSES[-1])):
+            try:
+                return step()
+            except (sqlite3.OperationalError, OSError) as error:
+                if not may_pass(error):
+                    raise
+                logger.warning("the history cannot be written (%s; %s); the search waits", error, mend(str(error)))
+            await asyncio.sleep(pause)
+        raise AssertionError("it is tried for ever")
 
     async def _restart(self, worker: Worker) -> None:
         """Start the worker if it is not running; a moment without memory or device must not end a search of days."""
@@ -175,16 +208,20 @@ class SearchLoop:
                 await asyncio.sleep(pause)
         return await worker.start()
 
-    def _record_death(self, trial: int, attempt: int, error: str, spent: Spent, *, retry: bool) -> None:
-        history = self._session.history
+    async def _record_death(self, task: Task, error: WorkerDied, spent: Spent) -> None:
+        history, text = self._session.history, str(error)
         try:
-            (history.requeue if retry else history.fail)(trial, attempt, error, spent)
+            if task.retry or error.is_excused:
+                failed = not error.is_excused
+                await self._persist(lambda: history.requeue(task.trial, task.attempt, text, spent, failed=failed))
+            else:
+                await self._persist(lambda: history.fail(task.trial, task.attempt, text, spent))
         except IllegalTransitionError:
             # It died after it had recorded its result: the result counts.
-            logger.debug("trial %d: %s, after it had recorded its result", trial, error)
+            logger.debug("trial %d: %s, after it had recorded its result", task.trial, error)
 
-    def _settle(self, trial: int) -> bool:
-        row = self._session.settle(trial)
+    async def _settle(self, trial: int) -> bool:
+        row = await self._persist(lambda: self._session.settle(trial))
         self._observer.finished(row)
         if row.state is TrialState.FAILED:
             self._count_failure(row)
@@ -202,22 +239,16 @@ class SearchLoop:
     async def _await_orphan(self, trial: Trial, slot: int) -> None:
         """Leave a trial to the living worker of a former agent, then take over what it left."""
         logger.info("trial %d is still being trained by a worker of the former run; waiting for it", trial.id)
+        clock, spent = AwakeClock(), 0.0
         try:
-            while self._is_orphan_running(trial):  # noqa: ASYNC110 - another process ends it; no event tells
+            while (row := await self._persist(lambda: self._session.still_running(trial))) is not None:
                 await asyncio.sleep(ORPHAN_POLL)
-            self._session.interrupted(trial.id, trial.attempt)
-            self._observer.finished(self._session.history.trial(trial.id))
+                spent += clock.tick()
+                if spent > (self._settings.timeout_seconds or math.inf):
+                    kill_orphan(row)
+            self._observer.finished(await self._persist(lambda: self._session.history.trial(trial.id)))
         finally:
             self._free.append(slot)
-
-    def _is_orphan_running(self, trial: Trial) -> bool:
-        row = self._session.history.trial(trial.id)
-        if row.state is not TrialState.RUNNING or row.attempt != trial.attempt or not is_being_trained(row):
-            return False
-        timeout = self._settings.timeout_seconds
-        if timeout is not None and time.time() > (row.started_at or 0) + timeout:
-            kill_orphan(row)
-        return True
 
     # Waiting
 
@@ -231,7 +262,8 @@ class SearchLoop:
         """Show now and then that the agent lives."""
         while True:
             await asyncio.sleep(HEARTBEAT)
-            self._session.renew()
+            with contextlib.suppress(sqlite3.OperationalError):  # a later beat will do
+                self._session.renew()
             self._wake()
 
     def _wake(self) -> None:

@@ -59,11 +59,12 @@ def process_start(pid: int) -> str:
     except ProcessLookupError:
         return ""
     state, ticks_since_boot = fields[0], fields[19]
-    return "" if state == "Z" else f"{ticks_since_boot}@{_boot_id()}"
+    return "" if state == "Z" else f"{ticks_since_boot}@{boot_id()}"
 
 
 @lru_cache
-def _boot_id() -> str:
+def boot_id() -> str:
+    """What tells this boot of the machine from others; empty where the system does not say."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()[:8]
     except OSError:

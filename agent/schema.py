@@ -47,6 +47,12 @@ def m005_costs_and_budgets(db: Database) -> None:
     )
 
 
+@MIGRATIONS()
+def m006_leases(db: Database) -> None:
+    """Leases that no clock's jump ends, failures counted apart from interruptions, late results, all starts."""
+    db.executescript(_LEASES)
+
+
 _FIRST_SCHEMA = """
 CREATE TABLE meta (
     key TEXT PRIMARY KEY,
@@ -101,3 +107,25 @@ CREATE TABLE narrowings (
     decided_at REAL NOT NULL,
     PRIMARY KEY (after, keep)
 ) WITHOUT ROWID"""
+
+_LEASES = """
+ALTER TABLE trials ADD COLUMN lease_seconds REAL;
+ALTER TABLE trials ADD COLUMN lease_boot TEXT; -- the boot of the machine whose clock the next column is of
+ALTER TABLE trials ADD COLUMN lease_clock REAL; -- seconds of that monotonic clock at which it runs out
+ALTER TABLE trials ADD COLUMN failures INTEGER NOT NULL DEFAULT 0; -- attempts that were not merely interrupted
+UPDATE trials SET lease_seconds = 60 WHERE state = 'running' AND device != 'caller';
+UPDATE trials SET failures = attempt WHERE state = 'failed';
+CREATE TABLE duplicates (
+    trial INTEGER NOT NULL REFERENCES trials (id),
+    attempt INTEGER NOT NULL, -- it had been taken back, and another one was begun
+    state TEXT NOT NULL CHECK (state IN ('complete', 'pruned')),
+    value REAL,
+    metrics TEXT, -- JSON
+    recorded_at REAL NOT NULL,
+    PRIMARY KEY (trial, attempt)
+) WITHOUT ROWID;
+CREATE TABLE starts (
+    id INTEGER PRIMARY KEY,
+    started_at REAL NOT NULL,
+    settings TEXT NOT NULL -- JSON: those that may change from start to start
+)"""

@@ -27,25 +27,30 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from ncode_search import __version__
 from ncode_search.agent import devices
 from ncode_search.agent.database import exists
-from ncode_search.agent.errors import InputError, NcodeError, SearchFailedError
+from ncode_search.agent.errors import IllegalTransitionError, InputError, NcodeError, SearchFailedError
 from ncode_search.agent.functions import evaluator_table
 from ncode_search.agent.history import History, Objective, Trial
+from ncode_search.agent.leases import LEASE
 from ncode_search.agent.loop import Observer, SearchLoop
-from ncode_search.agent.processes import ProcessId
 from ncode_search.agent.proposals import Proposer
 from ncode_search.agent.ranking import make_ranker
 from ncode_search.agent.ranking.base import Ranker
 from ncode_search.agent.results import plain
 from ncode_search.agent.session import Focus, Session
-from ncode_search.agent.settings import RankerSettings, SearchSettings
+from ncode_search.agent.settings import RankerSettings, SearchSettings, parse_duration
 from ncode_search.agent.space import Config, SearchSpace
 from ncode_search.agent.worker import Setup
 from ncode_search.agent.workers import Worker
 from ncode_search.evaluators.python import SCRIPT_NAME
 
 logger = logging.getLogger(__name__)
+
+
+TERM_GRACE = 5.0
+"""Seconds that trials have to finish after SIGTERM: service managers kill what is not gone soon."""
 
 
 class SpaceExhaustedError(SearchFailedError):
@@ -60,6 +65,19 @@ class AskedTrial:
     code: str
     config: Config
     attempt: int
+    history: Path
+    lease: float
+    """Seconds that `renew` gives."""
+
+    def renew(self) -> None:
+        """Say that the trial is still being evaluated: `ask` gives it to nobody else for `lease` seconds from now.
+
+        From any thread or process that can reach the history's file. Raises `IllegalTransitionError` where the trial
+        was taken back; its result is still welcome as long as nobody else was given it.
+        """
+        with History.attach(self.history) as history:
+            if not history.renew(self.id, self.attempt, self.lease):
+                raise IllegalTransitionError(f"trial {self.id}, attempt {self.attempt}, was taken back")
 
 
 @dataclass(frozen=True)
@@ -130,7 +148,9 @@ class Search:
     # Running with workers
 
     def run(self) -> Outcome:
-        """Start or resume the search, and return when it is done or was asked to stop (SIGINT or SIGTERM).
+        """Start or resume the search, and return when it is done or was asked to stop.
+
+        SIGINT lets the trials under way finish, SIGTERM gives them `TERM_GRACE` seconds; a second one ends them.
 
         Raises `InputError` for wrong settings and files, before anything is written; `SearchFailedError` where it
         cannot go on.
@@ -152,7 +172,7 @@ class Search:
         self._interrupts = 0
         task = asyncio.current_task()
         assert task is not None
-        with _handling_signals(lambda: self._interrupt(task)):
+        with _handling_signals(lambda number: self._interrupt(task, number)):
             return await self._run()
 
     async def _run(self) -> Outcome:
@@ -180,16 +200,30 @@ class Search:
         session, proposer = self._open(), self._ready_proposer()
         self._observer.opened(session.completed, session.history.best())
         session.history.remember("settings", dataclasses.asdict(self.settings))
+        session.history.record_start(self._changeable([worker.device.name for worker in workers]))
         self._loop = SearchLoop(session, proposer, workers, self.settings, self._observer)
         await self._loop.run()
         ended, proven = self._loop.exhausted, session.candidates.has_listed_all
         return self._outcome(exhausted=ended and proven, nothing_new=ended and not proven, stopped=self._interrupts > 0)
 
-    def _interrupt(self, task: asyncio.Task[Any]) -> None:
+    def _changeable(self, names: list[str]) -> dict[str, Any]:
+        """The settings that may be others at every start; `names`: of the devices."""
+        return {
+            "search": dataclasses.asdict(self.settings),
+            "ranker": dataclasses.asdict(self._ranker_settings),
+            "devices": names,
+            "version": __version__,
+        }
+
+    def _interrupt(self, task: asyncio.Task[Any], number: int) -> None:
         """The first signal stops the loop, or what comes before it; the second cuts it off; more are too many."""
         self._interrupts += 1
         if self._interrupts == 1 and self._loop is not None:
-            logger.warning("stopping: trials under way are finished first; once more to stop at once")
+            if number == signal.SIGTERM:
+                logger.warning("stopping: trials under way have %g s to finish, then they wait again", TERM_GRACE)
+                asyncio.get_running_loop().call_later(TERM_GRACE, self._interrupt, task, number)
+            else:
+                logger.warning("stopping: trials under way are finished first; once more to stop at once")
             self._loop.stop()
         elif self._interrupts <= 2:
             task.cancel()
@@ -225,19 +259,30 @@ class Search:
 
     # Asking and telling
 
-    def ask(self) -> AskedTrial:
-        """The next trial to evaluate; it counts as running until it is told.
+    def ask(self, *, lease: float | None = None) -> AskedTrial:
+        """The next trial to evaluate.
+
+        Without a lease it is the caller's until it is told, or the process ends. With one, of so many seconds, it is
+        the caller's as long as it is renewed (`AskedTrial.renew`), also after a restart of this process; then it is
+        given to the next who asks.
 
         Raises `SpaceExhaustedError` where every code has been proposed, `InputError` as `run` does.
         """
+        if lease is not None:
+            lease = parse_duration("lease", lease)
         if self._proposer is None:
             self._ready_proposer().load().result()
         session = self._open()
+        session.reclaim()
         if not session.queue:
             self._decide(session)
         chosen = session.queue.popleft()
-        attempt = session.history.start(chosen.trial, str(ProcessId.current()), "caller")
-        return AskedTrial(chosen.trial, chosen.text, chosen.config, attempt)
+        try:
+            attempt = session.lend(chosen, lease)
+        except IllegalTransitionError:  # told meanwhile by whom it had been taken back from
+            session.settle(chosen.trial)
+            return self.ask(lease=lease)
+        return AskedTrial(chosen.trial, chosen.text, chosen.config, attempt, self.path.absolute(), lease or LEASE)
 
     def tell(
         self,
@@ -331,7 +376,7 @@ class Search:
 
 
 @contextlib.contextmanager
-def _handling_signals(interrupt: Callable[[], None]) -> Iterator[None]:
+def _handling_signals(interrupt: Callable[[int], None]) -> Iterator[None]:
     """Calls `interrupt` on SIGINT and SIGTERM; only the main thread's event loop can."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -339,7 +384,7 @@ def _handling_signals(interrupt: Callable[[], None]) -> Iterator[None]:
     loop = asyncio.get_running_loop()
     signals = (signal.SIGINT, signal.SIGTERM)
     for number in signals:
-        loop.add_signal_handler(number, interrupt)
+        loop.add_signal_handler(number, interrupt, number)
     try:
         yield
     finally:

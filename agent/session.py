@@ -6,8 +6,10 @@ below keep the two in step, in the order in which the agent learns of things. Us
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import sqlite3
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -18,10 +20,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ncode_search.agent import agent_lock, trial_folders
+from ncode_search.agent import agent_lock, leases, trial_folders
 from ncode_search.agent.database import translated
 from ncode_search.agent.errors import InputError
 from ncode_search.agent.history import Decision, History, Narrowing, Objective, Trial
+from ncode_search.agent.leases import CALLER, LeaseWatch, is_suspect
 from ncode_search.agent.observations import FORECASTERS, Codes, ObservationLog, Observations
 from ncode_search.agent.pool import CandidatePool
 from ncode_search.agent.processes import ProcessId
@@ -33,6 +36,8 @@ logger = logging.getLogger(__name__)
 
 _REMEMBERED = 256
 """Decisions whose forecasts are read back when a history is opened; older ones matter no more."""
+MOST_LOST = 20
+"""Attempts at a trial that may be lost together with the agent or the machine before it is taken to be the reason."""
 _NOTHING = np.full(len(FORECASTERS), np.nan)
 
 
@@ -72,7 +77,9 @@ class Session:
         self.queue: deque[Chosen] = deque()
         """Chosen trials without a worker, the oldest first."""
         self.orphans: deque[Trial] = deque()
-        """Running trials that the worker of a former agent still trains."""
+        """Running trials that the worker of a former agent still trains, or that a caller has a lease of."""
+        self._watches: dict[int, LeaseWatch] = {}
+        self._asked: set[int] = set()
         self.sign = objective.sign
         """1 where higher values are better, -1 where lower ones are."""
         self._forecasts: dict[str, NDArray[np.float64]] = {}
@@ -89,7 +96,9 @@ class Session:
 
     def close(self) -> None:
         """Give the history up."""
-        agent_lock.release(self.history)
+        # Where it cannot be written now, the claim goes with this process.
+        with contextlib.suppress(sqlite3.OperationalError):
+            agent_lock.release(self.history)
         self.history.close()
 
     def renew(self) -> None:
@@ -160,6 +169,9 @@ class Session:
         if row.state.is_finished:
             self._forecasts.pop(row.canonical, None)
             trial_folders.tidy(self.history.path, trial)
+            self._watches.pop(trial, None)
+            self._asked.discard(trial)
+            self._forget(trial)
         if row.state is TrialState.COMPLETE:
             assert row.value is not None
             self._log.complete(trial, self.sign * row.value)
@@ -171,10 +183,66 @@ class Session:
         """A running trial was given up through no fault of its own: it waits again, before all others."""
         row = self.history.trial(trial)
         if row.state is TrialState.RUNNING and row.attempt == attempt:
-            self.history.requeue(trial, attempt, row.error)
+            self.take_back(row)
+        else:
+            self._settle_or_queue(trial)
+
+    def take_back(self, seen: Trial) -> None:
+        """The attempt is nobody's any more: its trial waits again, unless it was renewed or finished meanwhile."""
+        lost = seen.attempt - seen.failures
+        if lost >= MOST_LOST:
+            self.history.fail(seen.id, seen.attempt, f"{lost} attempts were lost together with whatever ran them")
+        elif not self.history.take_back(seen):
+            return
+        self._settle_or_queue(seen.id)
+
+    def _settle_or_queue(self, trial: int) -> None:
         row = self.settle(trial)
         if row.state is TrialState.QUEUED:
             self.queue.appendleft(self._chosen(trial, row.code))
+
+    # Trials that others run
+
+    def still_running(self, trial: Trial) -> Trial | None:
+        """The row of a trial whose attempt, run by somebody else, is still under way; None where it is over, and what
+        it left has been taken over.
+        """
+        row = self.history.trial(trial.id)
+        if row.state is not TrialState.RUNNING or row.attempt != trial.attempt:
+            self._settle_or_queue(trial.id)
+            return None
+        if row.lease_seconds is None and row.id in self._asked:
+            return row  # this process's own until it is told
+        if self._watches.setdefault(row.id, LeaseWatch()).is_over(row):
+            self.take_back(row)
+            return None
+        return row
+
+    def lend(self, chosen: Chosen, lease: float | None) -> int:
+        """Start a trial for a caller of this process; returns the attempt."""
+        attempt = self.history.start(chosen.trial, str(ProcessId.current()), CALLER, lease)
+        self._asked.add(chosen.trial)
+        self.orphans.append(self.history.trial(chosen.trial))
+        return attempt
+
+    def reclaim(self) -> None:
+        """Take back what callers were given and did not renew; takes `leases.CONFIRM` seconds where there is any."""
+        self._look_after_orphans()
+        while any(row.device == CALLER and is_suspect(row) for row in self.orphans):
+            time.sleep(leases.CONFIRM)
+            self._look_after_orphans()
+
+    def _look_after_orphans(self) -> None:
+        # The last first: each of those that are nobody's any more goes to the head of the queue.
+        rows = [row for trial in reversed(self.orphans.copy()) if (row := self.still_running(trial))]
+        self.orphans = deque(rows[::-1])
+
+    def _forget(self, trial: int) -> None:
+        """A caller's trial was told, or a late worker has finished one that waits for another attempt."""
+        if any(row.id == trial for row in self.orphans):
+            self.orphans = deque(row for row in self.orphans if row.id != trial)
+        if any(chosen.trial == trial for chosen in self.queue):
+            self.queue = deque(chosen for chosen in self.queue if chosen.trial != trial)
 
     def _narrow(self, known: Observations, focus: Focus) -> None:
         """Keep to what was kept with this setting before; the first time, to what the first trials say.
@@ -213,12 +281,11 @@ class Session:
         self._load_finished(texts, values)
         for trial in queued:
             self._enqueue(self._chosen(trial.id, trial.code))
-        for trial in reversed(running):
+        for trial in running:
             self._log.begin(trial.id, self._code(trial.canonical), self._forecasts.get(trial.canonical))
-            if is_being_trained(trial):
-                self.orphans.appendleft(trial)
-            else:
-                self.interrupted(trial.id, trial.attempt)
+        self.candidates.mark_seen(self.space.from_text([trial.canonical for trial in [*running, *queued]]))
+        self.orphans = deque(running)
+        self._look_after_orphans()
 
     def _load_finished(self, texts: list[str], values: NDArray[np.float64]) -> None:
         codes = self.space.from_text(texts)
@@ -250,13 +317,3 @@ class Session:
     def _code(self, text: str) -> NDArray[np.uint8]:
         code: NDArray[np.uint8] = self.space.from_text([text])[0]
         return code
-
-
-def is_being_trained(trial: Trial) -> bool:
-    """Whether the process that runs a trial still does; on another machine its lease must tell."""
-    if trial.worker is None:
-        return False
-    process = ProcessId.parse(trial.worker)
-    if process == ProcessId.current():
-        return False  # asked for by a `Search` of this process that is gone
-    return process.is_alive if process.is_local else (trial.lease_until or 0) > time.time()

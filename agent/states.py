@@ -33,3 +33,6 @@ PREDECESSORS: dict[TrialState, tuple[TrialState, ...]] = {
     TrialState.PRUNED: (TrialState.RUNNING,),
 }
 """The states that a trial may come from: the whole of the state machine."""
+
+ACCEPTED_LATE = (TrialState.COMPLETE, TrialState.PRUNED)
+"""Where a queued trial may go besides, by the attempt that was taken back, as long as no other was begun."""

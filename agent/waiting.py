@@ -1,5 +1,8 @@
 """Waiting with a limit.
 
+A limit counts the seconds in which this process ran. Where it was stopped, or the machine slept, those whom it waits
+for were stopped as well, and get the rest of their time afterwards.
+
 `asyncio.wait_for` of Python < 3.12 swallows a cancellation that arrives together with the result, and a loop that
 waits in it then cannot be cancelled.
 """
@@ -7,21 +10,46 @@ waits in it then cannot be cancelled.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+import time
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+STEP = 1.0
+"""Seconds between two looks at the clock; of a longer pause, twice as much is counted."""
 
-async def within(seconds: float | None, coroutine: Coroutine[Any, Any, T]) -> T:
+
+class AwakeClock:
+    """Seconds in which this process ran, if it is asked every `step` seconds."""
+
+    def __init__(self, step: float = STEP) -> None:
+        self._most = 2 * step
+        self._last = time.monotonic()
+        self.missed = 0.0
+        """Seconds that the last answer left out."""
+
+    def tick(self) -> float:
+        """Seconds since the last tick."""
+        now = time.monotonic()
+        passed, self._last = now - self._last, now
+        self.missed = max(passed - self._most, 0.0)
+        return passed - self.missed
+
+
+async def within(
+    seconds: float | None, coroutine: Coroutine[Any, Any, T], *, unless: Callable[[], bool] = lambda: False
+) -> T:
     """The coroutine's result. Raises `asyncio.TimeoutError` where it takes longer, and cancels it then; None: no
-    limit.
+    limit. From when on `unless` is true, there is none either.
     """
     if seconds is None:
         return await coroutine
-    task = asyncio.ensure_future(coroutine)
+    task, clock, left = asyncio.ensure_future(coroutine), AwakeClock(), seconds
     try:
-        await asyncio.wait([task], timeout=seconds)
+        while not task.done() and (left > 0 or unless()):
+            await asyncio.wait([task], timeout=min(STEP, left) if left > 0 else STEP)
+            left -= clock.tick()
         if not task.done():
             raise asyncio.TimeoutError
         return task.result()

@@ -9,12 +9,11 @@ writes the result, and leaves.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
-import signal
 import sqlite3
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -23,15 +22,14 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ncode_search.agent import trial_folders
+from ncode_search.agent.database import may_pass
 from ncode_search.agent.errors import IllegalTransitionError
-from ncode_search.agent.history import LEASE, History, Spent
+from ncode_search.agent.history import History, Spent
+from ncode_search.agent.keeper import Attempt, Keeper, kill_own_group
 from ncode_search.agent.results import checked, plain
 from ncode_search.evaluators.base import Context, Evaluator, EvaluatorError, Pruned, Result
 from ncode_search.evaluators.memory import PeakMemory
 from ncode_search.evaluators.registry import build
-
-GRACE = 10.0
-"""Seconds past the deadline after which the operating system ends a worker that no agent has ended."""
 
 NICENESS = 10
 """How far training stands back behind the ranker and everything else on the machine."""
@@ -86,26 +84,6 @@ class Channel:
             self._output.flush()
 
 
-class Lease(threading.Thread):
-    """Renews the lease of the running attempt, with a connection of its own."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(name="lease", daemon=True)
-        self._path = path
-        self._ended = threading.Event()
-        self.attempt: tuple[int, int] | None = None
-        self.is_lost = False
-        """Whether the attempt was taken back: nothing that it comes to will count."""
-
-    def run(self) -> None:
-        """Until the process ends."""
-        with History.attach(self._path) as history:
-            while not self._ended.wait(LEASE / 3):
-                if (attempt := self.attempt) is not None:
-                    with contextlib.suppress(sqlite3.OperationalError):
-                        self.is_lost = not history.renew(*attempt) and self.attempt == attempt
-
-
 class Worker:
     """Evaluates tasks one after another."""
 
@@ -114,40 +92,49 @@ class Worker:
         self._evaluator = evaluator
         self._channel = channel
         self._history = History.attach(Path(setup.history))
-        self._lease = Lease(Path(setup.history))
-        self._lease.start()
+        self._keeper = Keeper(Path(setup.history), setup.timeout)
+        self._keeper.start()
 
     def run(self, task: Task) -> None:
         """One attempt, from its set-up to its record in the history."""
         if task.attempt == 1:
             trial_folders.clear(self._history.path, task.trial)
-        self._lease.is_lost, self._lease.attempt = False, (task.trial, task.attempt)
-        _set_alarm(self._setup.timeout)
+        self._keeper.begin(Attempt(task.trial, task.attempt, task.retry))
+        self._channel.send(begun=True)
         try:
             state = self._record(task)
         except IllegalTransitionError as error:  # another process has taken this attempt back
             state = f"lost: {error}"
         finally:
-            _set_alarm(None)
-            self._lease.attempt = None
+            self._keeper.end()
         self._channel.send(trial=task.trial, state=state)
 
+    def _evaluated(self) -> None:
+        """From here on no deadline ends this process: the result is worth the wait for a locked file or a full disk."""
+        self._keeper.evaluated()
+        self._channel.send(evaluated=True)
+
     def _record(self, task: Task) -> str:
-        meter = _Meter(self._setup.device)
+        state, write = self._outcome(task)
+        self._evaluated()
+        _insist(write)
+        return state
+
+    def _outcome(self, task: Task) -> tuple[str, Callable[[], None]]:
+        """What the evaluation came to, and what writes it down."""
+        trial, attempt, history, meter = task.trial, task.attempt, self._history, _Meter(self._setup.device)
         try:
             result = checked(self._evaluator(task.config, self._context(task)))
         except Pruned as reason:
             text, spent = str(reason) or None, meter.spent()
-            _insist(lambda: self._history.prune(task.trial, task.attempt, text, spent))
-            return "pruned"
+            return "pruned", lambda: history.prune(trial, attempt, text, spent)
         except (Exception, SystemExit, KeyboardInterrupt):
             error, spent = traceback.format_exc()[-_ERROR_LIMIT:], meter.spent()
-            move = self._history.requeue if task.retry else self._history.fail
-            _insist(lambda: move(task.trial, task.attempt, error, spent))
-            return "retry" if task.retry else "failed"
+            if task.retry:
+                return "retry", lambda: history.requeue(trial, attempt, error, spent, failed=True)
+            return "failed", lambda: history.fail(trial, attempt, error, spent)
         spent = meter.spent(result)
-        _insist(lambda: self._history.complete(task.trial, task.attempt, result.value, result.metrics, spent))
-        return "complete"
+        return "complete", lambda: history.complete(trial, attempt, result.value, result.metrics, spent)
 
     def _context(self, task: Task) -> Context:
         def report(step: int, **metrics: float) -> None:
@@ -160,7 +147,7 @@ class Worker:
         setup = self._setup
         return Context(
             task.trial, task.code, setup.seed, setup.device, setup.threads, Path(setup.folder), report,
-            trial_folders.folder_of(self._history.path, task.trial), lambda: self._lease.is_lost,
+            trial_folders.folder_of(self._history.path, task.trial), lambda: self._keeper.is_lost,
         )  # fmt: skip
 
 
@@ -201,23 +188,20 @@ def main() -> None:
 
 
 def _insist(write: Callable[[], None]) -> None:
-    """Write a result even if the file is locked or the disk is full for minutes: a training must not be lost to
-    that.
-    """
-    for pause in (1, 5, 15, 30, 60, 60, 60, 60):
+    """Write a result, however long the file is locked or the disk full: a training must not be lost to that."""
+    for pause in itertools.chain((1, 5), itertools.repeat(15)):
         try:
-            return write()
-        except sqlite3.OperationalError as error:
+            write()
+            return
+        except (sqlite3.OperationalError, OSError) as error:
+            if not may_pass(error):
+                raise
             print(f"the history cannot be written ({error}); trying again in {pause} s", flush=True)
             time.sleep(pause)
-    return write()
-
-
-def _set_alarm(timeout: float | None) -> None:
-    """The system's own alarm ends the process, also inside native code and when the agent is gone."""
-    signal.setitimer(signal.ITIMER_REAL, 0 if timeout is None else timeout + GRACE)
 
 
 if __name__ == "__main__":
     main()
     sys.stdout.flush()
+    # The agent is gone: what evaluations have left running goes, too.
+    kill_own_group()

@@ -21,12 +21,10 @@ from typing import Any
 from ncode_search.agent.devices import Device
 from ncode_search.agent.errors import InputError, SearchFailedError
 from ncode_search.agent.history import Trial
+from ncode_search.agent.keeper import OUTPUT_TAIL
 from ncode_search.agent.processes import ProcessId, process_start
 from ncode_search.agent.waiting import within
 from ncode_search.agent.worker import Setup, Task
-
-OUTPUT_TAIL = 4000
-"""Bytes of a crashed worker's output that are kept in the trial's error."""
 
 START_LIMIT = 600.0
 """Seconds that a process may take to import and build its evaluator."""
@@ -42,8 +40,15 @@ OnReport = Callable[[int, int, Mapping[str, float]], None]
 """Called with trial, step and metrics."""
 
 
+MOST_EXCUSED = 3
+"""How often in a row a process may die before it has begun its task, without the trial being to blame."""
+
+
 class WorkerDied(Exception):
     """The process ended, or was ended, before it recorded its trial. The text says how, with the end of its output."""
+
+    is_excused = False
+    """Whether it died before it began the trial, as an idle one may be killed, for which no trial is to blame."""
 
 
 class Worker:
@@ -56,6 +61,8 @@ class Worker:
         self._watcher: asyncio.Task[None] | None = None
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
         self._identity: ProcessId | None = None
+        self._has_begun = self._is_evaluated = False
+        self._excused = 0
 
     @property
     def identity(self) -> str:
@@ -67,8 +74,10 @@ class Worker:
 
         Raises `InputError` where the evaluator refuses its settings, `SearchFailedError` where the process dies.
         """
-        if self._process is not None and self._process.returncode is None:
-            return
+        if self._process is not None:
+            if self._process.returncode is None and self._identity is not None and self._identity.is_alive:
+                return
+            await self.kill()  # what it started may live on
         self._process = await self._spawn()
         self._watcher = asyncio.create_task(self._close_pipe_at_exit(self._process))
         self._identity = ProcessId(socket.gethostname(), self._process.pid, process_start(self._process.pid))
@@ -91,14 +100,20 @@ class Worker:
         one.
         """
         self._forget_output()
+        self._has_begun = self._is_evaluated = False
         self._send(vars(task))
+        answer = self._answer(on_report)
         try:
-            return await within(self._setup.timeout, self._answer(on_report))
+            return await within(self._setup.timeout, answer, unless=lambda: self._is_evaluated)
         except asyncio.TimeoutError:
             await self.kill()
             raise WorkerDied(
                 self._tail() + f"killed: not done within the timeout of {self._setup.timeout:g} s"
             ) from None
+        except WorkerDied as error:
+            self._excused = 0 if self._has_begun else self._excused + 1
+            error.is_excused = 0 < self._excused <= MOST_EXCUSED
+            raise
 
     async def kill(self) -> None:
         """End the process and everything that it started, now."""
@@ -135,7 +150,10 @@ class Worker:
 
     async def _answer(self, on_report: OnReport) -> str:
         while "state" not in (message := await self._receive()):
-            on_report(message["trial"], message["step"], message["metrics"])
+            if "step" in message:
+                on_report(message["trial"], message["step"], message["metrics"])
+            self._has_begun |= "begun" in message
+            self._is_evaluated |= "evaluated" in message
         return str(message["state"])
 
     async def _receive(self) -> dict[str, Any]:

@@ -368,15 +368,19 @@ def test_a_second_agent_is_refused_until_the_first_is_gone(path: Path, history: 
     assert agent_lock.owner(history) is None
 
 
-def test_an_agent_on_another_machine_counts_while_it_gives_signs_of_life(history: History) -> None:
+def test_an_agent_on_another_machine_counts_while_it_gives_signs_of_life(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def owned_by_another_machine(seen: float) -> None:
         history.remember("agent", {"process": "elsewhere:12:345", "seen": seen})
 
     owned_by_another_machine(time.time() - 10)
     with pytest.raises(HistoryInUseError, match="process 12 on elsewhere"):
         agent_lock.claim(history)
-    owned_by_another_machine(time.time() - agent_lock.STALE_AFTER - 1)
-    agent_lock.claim(history)
+    monkeypatch.setattr(agent_lock, "WATCH", 0.2)
+    for clock in (-agent_lock.STALE_AFTER - 1, 3600):
+        owned_by_another_machine(time.time() + clock)
+        agent_lock.claim(history)
 
 
 def test_a_process_number_that_was_given_out_again_is_another_process() -> None:

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from ncode_search.agent import agent_lock
 from ncode_search.agent.errors import HistoryInUseError
 from ncode_search.agent.history import History
+from ncode_search.agent.processes import process_start
 from ncode_search.agent.states import TrialState
 
 HERE = Path(__file__).parent
@@ -119,6 +121,23 @@ def test_a_second_signal_stops_now_and_queues_the_running_trials_again(
     assert cut_off < set(evaluated(witness))
 
 
+def test_sigterm_leaves_a_clean_state_within_ten_seconds(start: Start, witness: Path, tmp_path: Path) -> None:
+    """Long before a service manager kills what it has asked to end."""
+    process = start("endless", workers=2)
+    wait_for(lambda: count(witness, "begin") == 2)
+    process.send_signal(signal.SIGTERM)
+    asked = time.monotonic()
+    output, _ = process.communicate(timeout=20)
+    assert 4 < time.monotonic() - asked < 10, "trials get a few seconds to finish"
+    assert process.returncode == 1, output
+    with History.read(tmp_path / "search.db") as history:
+        assert {trial.state for trial in history.trials()} == {TrialState.QUEUED}
+        assert {trial.failures for trial in history.trials()} == {0}
+        assert agent_lock.owner(history) is None
+    for pid in {int(line.split()[2]) for line in witness.read_text().splitlines()}:
+        assert process_start(pid) == "", "its workers are gone"
+
+
 def test_a_signal_before_the_first_trial_leaves_nothing_behind(start: Start, tmp_path: Path) -> None:
     process = start()
     time.sleep(0.35)
@@ -206,8 +225,6 @@ def test_a_resumed_search_has_the_codes_of_an_uninterrupted_one(start: Start, wi
 def test_the_history_is_not_in_use_after_its_agent_is_gone(start: Start, tmp_path: Path) -> None:
     process = start(trials=1)
     assert process.wait(30) == 0
-    from ncode_search.agent import agent_lock
-
     with History.attach(tmp_path / "search.db") as history:
         assert agent_lock.owner(history) is None
         try:

@@ -1,6 +1,8 @@
 """The loop with real worker processes: it completes, survives every kind of trial, and is repeatable."""
 
 import asyncio
+import os
+import signal
 from collections import Counter
 from pathlib import Path
 
@@ -9,12 +11,14 @@ import pytest
 
 from ncode_search import NcodeError, SearchSpace
 from ncode_search.agent.errors import HistoryError, IllegalTransitionError, InputError, SearchFailedError
-from ncode_search.agent.history import Trial
+from ncode_search.agent.history import History, Objective, Trial
 from ncode_search.agent.loop import Observer
 from ncode_search.agent.report import status_lines, summary
 from ncode_search.agent.search import SpaceExhaustedError
 from ncode_search.agent.settings import RankerSettings
 from ncode_search.agent.states import TrialState
+from ncode_search.agent.worker import Task
+from ncode_search.agent.workers import MOST_EXCUSED, Worker, WorkerDied
 
 
 def trials_of(search) -> list[Trial]:
@@ -191,6 +195,66 @@ def test_a_worker_that_cannot_be_replaced_at_once_is_tried_again(make_search, tm
     search._evaluator_folder = tmp_path
     assert search.run().completed == 4
     assert not (tmp_path / "broken").exists()
+
+
+# Attempts
+
+
+class Killer(Observer):
+    """Kills the worker of every trial that is finished, which is idle then."""
+
+    def finished(self, trial) -> None:
+        if trial.state.is_finished:
+            os.kill(int(trial.worker.split(":")[1]), signal.SIGKILL)
+
+
+def test_the_death_of_an_idle_worker_costs_no_trial_an_attempt(make_search) -> None:
+    search = make_search(trials=4, retries=0, observer=Killer())
+    assert search.run().completed == 4
+    assert [(trial.state, trial.failures) for trial in trials_of(search)] == [(TrialState.COMPLETE, 0)] * 4
+
+
+def test_a_worker_that_never_begins_is_excused_a_few_times_only(make_search, witness: Path) -> None:
+    async def deaths(worker: Worker) -> list[bool]:
+        excused = []
+        for _ in range(MOST_EXCUSED + 1):
+            await worker.start()
+            os.kill(int(worker.identity.split(":")[1]), signal.SIGKILL)
+            with pytest.raises(WorkerDied) as caught:
+                await worker.run(Task(1, 1, "000", {}, True), lambda *_: None)
+            excused.append(caught.value.is_excused)
+        await worker.close()
+        return excused
+
+    search = make_search(trials=1)
+    search.run()  # the history that a worker writes to
+    (worker,) = search._make_workers()
+    assert asyncio.run(deaths(worker)) == [True] * MOST_EXCUSED + [False]
+
+
+def test_attempts_are_counted_in_the_history_also_after_a_restart(make_search, tmp_path) -> None:
+    search = make_search("always_fails", trials=1, retries=2)
+    objective = Objective("maximize", search._evaluator)
+    with History.open(search.path, search.space.positions, objective, search.space.declared) as history:
+        history.add(1, "000", "random")
+        for failed in (True, False, True):
+            history.requeue(1, history.start(1, "gone:1:x", "cpu"), "boom", failed=failed)
+    with pytest.raises(SearchFailedError):
+        search.run()
+    trial = trials_of(search)[0]
+    assert (trial.state, trial.attempt, trial.failures) == (TrialState.FAILED, 4, 3)
+
+
+def test_every_start_is_recorded_with_its_settings(make_search) -> None:
+    make_search(trials=1).run()
+    search = make_search(trials=2, workers=2, timeout="1m", seed=3, ranker="evolution")
+    search.run()
+    with search.history() as history:
+        first, second = (start["settings"] for start in history.starts())
+    assert (first["search"]["trials"], second["search"]["trials"]) == (1, 2)
+    assert (second["search"]["timeout"], second["search"]["seed"]) == (60.0, 3)
+    assert (first["ranker"]["kind"], second["ranker"]["kind"]) == ("random", "evolution")
+    assert (first["devices"], second["devices"]) == (["cpu"], ["cpu"] * 2)
 
 
 # Wrong input

@@ -35,10 +35,7 @@ def test_a_trial_that_ends_while_the_history_is_read_is_not_lost(
     monkeypatch.setattr(History, "finished", finished_then_the_worker_writes)
     session = Session(path, SPACE, Objective())
     try:
-        assert session.live == 1
-        (orphan,) = session.orphans
-        session.interrupted(orphan.id, orphan.attempt)
-        assert (session.live, session.completed) == (0, 1)
+        assert (session.live, session.completed, len(session.orphans)) == (0, 1, 0)
     finally:
         session.close()
         worker.communicate(b"\n")

@@ -49,6 +49,11 @@ def long(config, context):
     return sum(config.values()) / 10
 
 
+def endless(config, context):
+    witness("begin", context)
+    time.sleep(300)
+
+
 def seeded(config, context):
     return context.seed + sum(config.values()) / 100
 
