@@ -7,6 +7,7 @@ search's.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping
@@ -25,6 +26,8 @@ BUSY_TIMEOUT = 60.0
 
 NOTHING_DECLARED: Mapping[str, Any] = {"equal": {}, "costs": {}, "forbidden": []}
 """What a space may declare beside its positions, as a history keeps it; what older histories lack is as here."""
+
+logger = logging.getLogger(__name__)
 
 _MAGIC = b"SQLite format 3\x00"
 
@@ -54,6 +57,7 @@ def open_for_writing(path: Path, meta: Mapping[str, Any]) -> Database:
     db = connect(path)
     with translated(path):
         db.enable_wal()
+        _back_up_before_migrating(path, db)
         # One transaction from nothing to a whole history: a kill leaves no half-made file.
         with immediate(db):
             MIGRATIONS.apply(db)
@@ -62,11 +66,26 @@ def open_for_writing(path: Path, meta: Mapping[str, Any]) -> Database:
     return db
 
 
+def _back_up_before_migrating(path: Path, db: Database) -> None:
+    """A whole copy beside a history that is about to be migrated; at its name at once, or not at all."""
+    pending = MIGRATIONS.pending(db)
+    if not db.table_names() or not pending:
+        return
+    backup = path.with_name(f"{path.name}.before-{pending[-1].name}")
+    unfinished = path.with_name(f"{backup.name}.unfinished")
+    unfinished.unlink(missing_ok=True)
+    db.conn.execute("VACUUM INTO ?", [str(unfinished)])
+    unfinished.replace(backup)
+    logger.info("%s is of an older version; it was copied to %s and is migrated", path, backup)
+
+
 def _check_existing(path: Path, meta: Mapping[str, Any]) -> None:
     db = connect(path, read_only=True)
     try:
         with translated(path):
             _check_schema(path, db)
+            if (found := db.conn.execute("PRAGMA integrity_check(1)").fetchone()[0]) != "ok":
+                raise HistoryError(f"{path}: the history is damaged ({' '.join(found.split())}); {mend('')}")
             check_same_search(path, db, meta)
     finally:
         db.close()

@@ -26,6 +26,11 @@ from ncode_search.agent.settings import RankerSettings
 
 logger = logging.getLogger(__name__)
 
+CHEAP = 1.0
+"""Seconds that a failure of the ranker may cost without its being spared for a while."""
+LONGEST_REST = 600.0
+"""Seconds after which a ranker that fails is asked again, at the latest."""
+
 _STREAMS = ("pool", "ranker", "fallback")
 
 
@@ -39,8 +44,39 @@ class Draft:
     ties: NDArray[np.intp]
     """The order among candidates of equal scores."""
     scores: Future[Ranking] | None
-    """The ranker's answer to come; None where the ranker cannot be asked."""
+    """The ranker's answer to come; None where the ranker is not asked."""
+    excuse: str | None
+    """Why it is not asked, where that is a failure of its."""
     begun: float
+
+
+class BackOff:
+    """Spares a ranker that fails again and again, such as a server that is gone: each time twice as long as before.
+
+    What fails at once costs nothing to try, and is tried in every decision.
+    """
+
+    def __init__(self) -> None:
+        self._failures = 0
+        self._until = 0.0
+        self._reason = ""
+
+    @property
+    def excuse(self) -> str | None:
+        """Why the ranker is not to be asked now; None where it is."""
+        if time.monotonic() >= self._until:
+            return None
+        return f"spared after {self._failures} failures in a row, the last: {self._reason}"
+
+    def worked(self) -> None:
+        """The ranker answered."""
+        self._failures = 0
+
+    def failed(self, seconds: float, reason: str) -> None:
+        """The ranker was waited for in vain for so many seconds."""
+        self._failures, self._reason = self._failures + 1, reason
+        if seconds >= CHEAP and self._failures > 1:
+            self._until = time.monotonic() + min(seconds * 2 ** min(self._failures - 2, 30), LONGEST_REST)
 
 
 class Proposer:
@@ -59,6 +95,7 @@ class Proposer:
         self._seed = seed
         self._startup = startup
         self._warned = False
+        self._back_off = BackOff()
 
     @property
     def deadline(self) -> float:
@@ -83,7 +120,9 @@ class Proposer:
         pool = session.draw_pool(parents, self._settings.pool, rng)
         if not len(pool):
             return None
-        return Draft(trial, known, pool, rng.permutation(len(pool)), self._ask(trial, known, pool), begun)
+        ties, excuse = rng.permutation(len(pool)), self._unavailable(trial)
+        scores = None if excuse or self._is_startup(trial) else self._ask(trial, known, pool)
+        return Draft(trial, known, pool, ties, scores, excuse, begun)
 
     def finish(self, session: Session, draft: Draft) -> Chosen:
         """Choose by the scores that are there, and record the trial together with the decision."""
@@ -107,30 +146,39 @@ class Proposer:
     def _is_startup(self, trial: int) -> bool:
         return trial <= self._startup
 
-    def _ask(self, trial: int, known: Observations, pool: Codes) -> Future[Ranking] | None:
-        if self._is_startup(trial) or self._thread.is_busy:
+    def _unavailable(self, trial: int) -> str | None:
+        """Why a decision of the ranker's is not even asked for; None where it is, or need not be."""
+        if self._is_startup(trial):
             return None
+        busy = "the ranker is still busy with an earlier decision"
+        return busy if self._thread.is_busy else self._back_off.excuse
+
+    def _ask(self, trial: int, known: Observations, pool: Codes) -> Future[Ranking]:
         return self._thread.rank(known, pool, self._rng(trial, "ranker"))
 
     def _judge(self, draft: Draft) -> tuple[RankerInfo, Ranking, str | None]:
         """Who decides, by which scores, and why it is not the search's ranker where it is not."""
         if self._is_startup(draft.trial):
             return self._score_with(RandomRanker(), draft, None)
-        reason = self._excuse(draft)
+        reason = draft.excuse or self._failure(draft)
         if reason is None and draft.scores is not None:
+            self._back_off.worked()
             return self._thread.info, draft.scores.result(), None
         self._warn(reason)
         return self._score_with(EvolutionRanker(), draft, reason)
 
-    def _excuse(self, draft: Draft) -> str | None:
+    def _failure(self, draft: Draft) -> str | None:
         """Why the ranker's scores cannot be used; None where they can."""
-        if draft.scores is None:
-            return "the ranker is still busy with an earlier decision"
-        if not draft.scores.done():
+        assert draft.scores is not None
+        if draft.scores.done():
+            error = draft.scores.exception()
+            reason = f"{type(error).__name__}: {error}" if error else None
+        else:
             self._thread.give_up()
-            return f"no answer within {self.deadline:g} s"
-        error = draft.scores.exception()
-        return f"{type(error).__name__}: {error}" if error else None
+            reason = f"no answer within {self.deadline:g} s"
+        if reason is not None:
+            self._back_off.failed(time.monotonic() - draft.begun, reason)
+        return reason
 
     def _score_with(self, ranker: Ranker, draft: Draft, reason: str | None) -> tuple[RankerInfo, Ranking, str | None]:
         scores = ranker.score(draft.known, draft.pool, self._rng(draft.trial, "fallback"))

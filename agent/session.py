@@ -283,7 +283,6 @@ class Session:
             self._enqueue(self._chosen(trial.id, trial.code))
         for trial in running:
             self._log.begin(trial.id, self._code(trial.canonical), self._forecasts.get(trial.canonical))
-        self.candidates.mark_seen(self.space.from_text([trial.canonical for trial in [*running, *queued]]))
         self.orphans = deque(running)
         self._look_after_orphans()
 

@@ -58,6 +58,8 @@ class LoadedModel(ABC):
         params = self._api.llama_model_default_params()
         params.n_gpu_layers = gpu_layers
         params.use_extra_bufts = extra_buffers
+        # A file that is truncated while it is mapped kills the process that reads from it (SIGBUS).
+        params.use_mmap = False
         self._model = self._api.llama_model_load_from_file(os.fsencode(self._path), params)
         if not self._model:
             raise InputError(f"model {self._path} cannot be loaded ({last_words()}): give another .gguf file")
