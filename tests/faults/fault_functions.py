@@ -1,0 +1,99 @@
+"""Evaluators that searches of these tests run; what they do is on disk in the witness before they go on."""
+
+import ctypes
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+
+def witness(*words: object) -> None:
+    with open(os.environ["NCODE_TEST_LOG"], "a") as file:
+        file.write(" ".join(map(str, words)) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def value_of(config) -> float:
+    """The same score for the same configuration, whoever asks; no two options alike."""
+    return sum((at + 1) * 0.37 * (option % 7) for at, option in enumerate(config.values()))
+
+
+def evaluate(config, context, seconds: float) -> float:
+    witness("begin", context.code, os.getpid())
+    context.report(1, loss=1.0)
+    time.sleep(seconds)
+    value = value_of(config)
+    witness("end", context.code, os.getpid(), value)
+    return value
+
+
+def quick(config, context):
+    return evaluate(config, context, 0.05)
+
+
+def steady(config, context):
+    return evaluate(config, context, 0.3)
+
+
+def second(config, context):
+    return evaluate(config, context, 1.0)
+
+
+def hostile(config, context):
+    """Position `fate` says what happens to the first attempt at a trial; the second one is well."""
+    marker = Path(os.environ["NCODE_TEST_LOG"]).with_suffix(f".{context.code}")
+    fate = config["fate"] if not marker.exists() else "fine"
+    marker.touch()
+    FATES[fate](context)
+    witness("begin", context.code, os.getpid())
+    witness("end", context.code, os.getpid(), 0.5)
+    return 0.5
+
+
+def _hang_in_native_code(context) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    ctypes.PyDLL(None).sleep(300)  # which keeps the interpreter's lock
+
+
+def _memory(context) -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (3 << 30, resource.RLIM_INFINITY))
+    bytearray(4 << 30)
+
+
+def _native_memory(context) -> None:
+    """As native libraries do that do not look at what `malloc` answers."""
+    resource.setrlimit(resource.RLIMIT_AS, (3 << 30, resource.RLIM_INFINITY))
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype = ctypes.c_void_p
+    libc.memset(ctypes.c_void_p(libc.malloc(ctypes.c_size_t(4 << 30))), 1, ctypes.c_size_t(1 << 20))
+
+
+def _print_a_gigabyte(context) -> None:
+    block = b"y" * (1 << 20)
+    for _ in range(1024):
+        os.write(1, block)
+    witness("printed", context.code, os.getpid())
+
+
+def _leave_children(context) -> None:
+    children = [subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(300)"]) for _ in range(2)]
+    for child in children:
+        witness("child", context.code, child.pid)
+    os._exit(7)
+
+
+FATES = {
+    "fine": lambda context: None,
+    "hang": _hang_in_native_code,
+    "exit": lambda context: os._exit(3),
+    "segfault": lambda context: ctypes.string_at(0),
+    "abort": lambda context: os.abort(),
+    "memory": _memory,
+    "native memory": _native_memory,
+    "print": _print_a_gigabyte,
+    "children": _leave_children,
+}

@@ -1,0 +1,198 @@
+"""Runs true searches in child processes, hurts them, and has `invariants` judge what is left."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from ncode_search.agent.search_file import SearchFile
+from tests.faults.invariants import TRIGGERS
+
+HERE = Path(__file__).parent
+LONG = "NCODE_FAULTS_LONG" in os.environ
+"""Whether this is the long form, `make faults`."""
+
+TOML = """
+[search]
+history = "search.db"
+trials = {trials}
+workers = {workers}
+timeout = {timeout}
+retries = {retries}
+seed = {seed}
+[space]
+{space}
+[evaluator]
+kind = "python"
+function = "fault_functions:{function}"
+[ranker]
+{ranker}
+"""
+SPACE = "\n".join(f"{name} = [0, 1, 2, 3, 4]" for name in "abcd")
+
+
+class FaultySearch:
+    """One search in a folder; `close` it, or use it in a ``with``."""
+
+    def __init__(
+        self,
+        folder: Path,
+        function: str = "quick",
+        *,
+        trials: int = 20,
+        workers: int = 2,
+        timeout: float = 60.0,
+        retries: int = 1000,
+        seed: int = 1,
+        space: str = SPACE,
+        ranker: str = 'kind = "evolution"',
+        environment: dict[str, str] | None = None,
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.trials = folder, trials
+        self.file, self.history, self.witness = (folder / name for name in ("search.toml", "search.db", "witness.log"))
+        self.witness.touch()
+        self.output = folder / "output.log"
+        if not (functions := folder / "fault_functions.py").exists():
+            functions.symlink_to(HERE / "fault_functions.py")
+        self.file.write_text(TOML.format(
+            trials=trials, workers=workers, timeout=timeout, retries=retries, seed=seed, space=space,
+            function=function, ranker=ranker,
+        ))  # fmt: skip
+        self._environment = {**os.environ, "NCODE_TEST_LOG": str(self.witness), **(environment or {})}
+        self._started: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> FaultySearch:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        for process in self._started:
+            kill_tree(process)
+
+    def watch_moves(self) -> None:
+        """Make the history before the search does, with triggers that log every move."""
+        search = SearchFile.load(self.file).to_search()
+        search._open()
+        search.close()
+        with contextlib.closing(sqlite3.connect(self.history)) as db:
+            db.executescript(TRIGGERS)
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """``ncode run``, in a session of its own."""
+        with self.output.open("ab") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "ncode_search.agent", "run", str(self.file)],
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=self.folder, env=self._environment,
+                start_new_session=True,
+            )  # fmt: skip
+        self._started.append(process)
+        return process
+
+    def kill(self, *pids: int) -> None:
+        """Kill -9, witnessed."""
+        with self.witness.open("a") as witness:
+            for pid in pids:
+                witness.write(f"kill {pid}\n")
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def finish(self, seconds: float = 60.0) -> str:
+        """Run, or go on, to the end; what was printed all along."""
+        return self.wait(self.start(), seconds)
+
+    def wait(self, process: subprocess.Popen[bytes], seconds: float = 60.0) -> str:
+        """Until a run is over, and well."""
+        code = process.wait(seconds)
+        said = self.output.read_text(errors="replace")
+        assert code == 0, said[-3000:]
+        assert "Traceback" not in said, said[-3000:]
+        return said
+
+    def lines(self, word: str) -> list[list[str]]:
+        """What follows `word` in the witness, a list a line."""
+        found = (line.split() for line in self.witness.read_text().splitlines())
+        return [rest for first, *rest in found if first == word]
+
+    def count(self, word: str) -> int:
+        return len(self.lines(word))
+
+    def rows(self, query: str) -> list[tuple]:
+        """What the history answers."""
+        with contextlib.closing(sqlite3.connect(f"file:{self.history}?mode=ro", uri=True)) as db:
+            return db.execute(query).fetchall()
+
+    def codes(self) -> set[tuple[int, str]]:
+        """Number and code of all trials."""
+        return set(self.rows("SELECT id, code FROM trials"))
+
+    def check(self) -> None:
+        """Have the invariants judged by their program, in a process of its own."""
+        command = [sys.executable, str(HERE / "invariants.py"), str(self.history), str(self.witness)]
+        judged = subprocess.run(
+            [*command, "--target", str(self.trials)], capture_output=True, text=True, check=False, cwd="/"
+        )
+        assert judged.returncode == 0, judged.stdout + judged.stderr + self.output.read_text()[-2000:]
+
+
+def workers_of(agent: int) -> list[int]:
+    """The processes that an agent has started."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return [int(pid) for pid in Path(f"/proc/{agent}/task/{agent}/children").read_text().split()]
+    return []
+
+
+def kill_tree(process: subprocess.Popen[bytes]) -> None:
+    """Nothing of a search outlives its test."""
+    pids = [*workers_of(process.pid), process.pid]
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
+    process.wait()
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 30.0) -> None:
+    """Until it is true."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+def kill_at_random(search: FaultySearch, kills: int, moment: random.Random) -> None:
+    """Kill the agent, a worker or both at random moments, and start again what needs it."""
+    process = search.start()
+    for _ in range(kills):
+        seen = search.count("begin")
+        victim = moment.choice(("agent", "worker", "both"))
+        if victim != "agent" or moment.random() < 0.5:  # the others: while it starts
+            wait_for(lambda seen=seen, it=process: search.count("begin") > seen or it.poll() is not None)
+        time.sleep(moment.uniform(0, 0.3))
+        if process.poll() is not None:
+            search.wait(process)
+            return
+        workers = workers_of(process.pid)
+        victims = {"agent": [process.pid], "worker": workers[:1], "both": [process.pid, *workers[:1]]}[victim]
+        search.kill(*moment.sample(victims, len(victims)))
+        if process.pid in victims:
+            process.wait()
+            process = search.start()
+    search.wait(process, 120)
+
+
+@contextlib.contextmanager
+def resumed_at_end(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Lets a process go on that is stopped in the block."""
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGCONT)

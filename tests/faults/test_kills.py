@@ -1,0 +1,111 @@
+"""Kill -9 at random moments of the agent, of a worker, of both: nothing is lost, nothing is done twice, and what one
+worker searches is what it would have searched undisturbed.
+"""
+
+import random
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.faults.harness import HERE, LONG, FaultySearch, kill_at_random, wait_for, workers_of
+from tests.faults.invariants import completed_evaluations
+
+KILLS = 200 if LONG else 20
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.timeout(3600 if LONG else 120)
+def test_a_search_killed_at_random_points_is_the_one_it_would_have_been(tmp_path: Path) -> None:
+    """One worker, a deterministic evaluator, the same seed: the same set of (trial number, code)."""
+    settings = {"trials": 3 * KILLS, "workers": 1, "seed": 7}
+    with FaultySearch(tmp_path / "whole", **settings) as whole, FaultySearch(tmp_path / "killed", **settings) as killed:
+        whole.finish(600)
+        killed.watch_moves()
+        kill_at_random(killed, KILLS, random.Random(1))
+        killed.check()
+        assert killed.count("kill") >= KILLS, "the search was over before it was killed often enough"
+        assert killed.codes() == whole.codes()
+        order = "SELECT id, value, proposed_by FROM trials ORDER BY id"
+        assert killed.rows(order) == whole.rows(order)
+
+
+@pytest.mark.timeout(3600 if LONG else 120)
+def test_two_workers_survive_kills_of_whatever_there_is(tmp_path: Path) -> None:
+    kills = KILLS // 2
+    with FaultySearch(tmp_path, "quick", trials=6 * kills) as search:
+        search.watch_moves()
+        kill_at_random(search, kills, random.Random(2))
+        search.check()
+        assert search.count("kill") >= kills
+
+
+def test_resume_counts_completions_and_not_numbers(tmp_path: Path) -> None:
+    """Failed trials do not count towards the target, before and after a restart."""
+    space = 'fate = ["exit", "fine"]\nx = [0, 1, 2, 3, 4, 5]'
+    with FaultySearch(tmp_path, "hostile", trials=5, workers=1, retries=0, space=space) as search:
+        process = search.start()
+        wait_for(lambda: search.count("end") >= 2)
+        search.kill(process.pid)
+        process.wait()
+        search.finish()
+        search.check()
+        assert search.rows("SELECT count(*) FROM trials")[0][0] > 5
+
+
+# The judge
+
+
+def judged(search: FaultySearch) -> str:
+    command = [sys.executable, str(HERE / "invariants.py"), str(search.history), str(search.witness), "--target", "3"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> FaultySearch:
+    with FaultySearch(tmp_path_factory.mktemp("sound"), trials=3, workers=1) as search:
+        search.watch_moves()
+        search.finish()
+        search.check()
+        return search
+
+
+@pytest.mark.parametrize(
+    ("change", "line", "said"),
+    [
+        ("UPDATE trials SET value = 9 WHERE id = 1", "", "is recorded with 9.0"),
+        ("UPDATE trials SET state = 'running', value = NULL WHERE id = 2", "", "trial 2 was left running"),
+        ("UPDATE trials SET attempt = 5, state = state WHERE id = 2", "", "in attempt 5 of 1"),
+        ("DELETE FROM decisions WHERE trial = 3", "", "nobody decided on trial 3"),
+        ("DELETE FROM trials WHERE id = 2", "", "2 trials, and the last is number 3"),
+        ("UPDATE trials SET lease_until = 1 WHERE id = 1", "", "does not look like it"),
+        ("", "end 9999 1 0.5", "code 9999 was completed and is not recorded"),
+        ("", "end {code} 1 {value}", "2 times to completion"),
+    ],
+)
+def test_the_judge_sees_what_is_wrong(sound: FaultySearch, tmp_path: Path, change: str, line: str, said: str) -> None:
+    with FaultySearch(tmp_path, trials=3) as search:
+        search.history.write_bytes(sound.history.read_bytes())
+        code, value = sound.rows("SELECT code, value FROM trials WHERE id = 1")[0]
+        search.witness.write_text(sound.witness.read_text() + line.format(code=code, value=value))
+        assert "all invariants hold" in judged(search) or line
+        with sqlite3.connect(search.history) as db:
+            db.execute(change)
+        db.close()
+        assert said in judged(search)
+
+
+def test_the_judge_forgives_only_what_was_killed_before_it_could_be_recorded(tmp_path: Path) -> None:
+    killed_at_the_end = "begin 00 7\nend 00 7 0.5\nkill 7\nbegin 00 8\nend 00 8 0.5\nkill 8"
+    assert completed_evaluations(killed_at_the_end + "\nkill 9") == ([], {"00"})
+    went_on = "end 00 7 0.5\nbegin 01 7\nkill 7\nend 00 8 0.5"
+    assert completed_evaluations(went_on) == ([("00", 0.5), ("00", 0.5)], set())
+
+
+def test_the_harness_finds_the_workers(tmp_path: Path) -> None:
+    with FaultySearch(tmp_path, "second", trials=4) as search:
+        process = search.start()
+        wait_for(lambda: search.count("begin") == 2)
+        assert {int(pid) for _, pid in search.lines("begin")} == set(workers_of(process.pid))
