@@ -136,7 +136,10 @@ class SearchLoop:
         if draft is None:
             return False
         if draft.scores is not None:
-            await asyncio.wait([asyncio.wrap_future(draft.scores)], timeout=self._proposer.deadline)
+            scores = asyncio.wrap_future(draft.scores)
+            # `finish` looks at what it came to; asyncio must not complain, in the log, that nobody did.
+            scores.add_done_callback(lambda done: done.cancelled() or done.exception())
+            await asyncio.wait([scores], timeout=self._proposer.deadline)
         await self._persist(lambda: self._proposer.finish(self._session, draft))
         self._dispatcher_wakes.set()
         return True

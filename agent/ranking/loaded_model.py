@@ -59,7 +59,10 @@ class LoadedModel(ABC):
         params.n_gpu_layers = gpu_layers
         params.use_extra_bufts = extra_buffers
         # A file that is truncated while it is mapped kills the process that reads from it (SIGBUS).
-        params.use_mmap = False
+        if hasattr(self._api, "LLAMA_LOAD_MODE_NONE"):
+            params.load_mode = self._api.LLAMA_LOAD_MODE_NONE
+        else:  # older versions
+            params.use_mmap = False
         self._model = self._api.llama_model_load_from_file(os.fsencode(self._path), params)
         if not self._model:
             raise InputError(f"model {self._path} cannot be loaded ({last_words()}): give another .gguf file")

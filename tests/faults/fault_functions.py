@@ -79,6 +79,12 @@ def _print_a_gigabyte(context) -> None:
     witness("printed", context.code, os.getpid())
 
 
+def leaves_a_child(config, context):
+    child = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(300)"])
+    witness("child", context.code, child.pid)
+    return evaluate(config, context, 0.5)
+
+
 def _leave_children(context) -> None:
     children = [subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(300)"]) for _ in range(2)]
     for child in children:

@@ -85,11 +85,12 @@ class FaultySearch:
         with contextlib.closing(sqlite3.connect(self.history)) as db:
             db.executescript(TRIGGERS)
 
-    def start(self) -> subprocess.Popen[bytes]:
-        """``ncode run``, in a session of its own."""
+    def start(self, program: Path | None = None) -> subprocess.Popen[bytes]:
+        """``ncode run``, or another program that runs the file, in a session of its own."""
+        command = ["-m", "ncode_search.agent", "run"] if program is None else [str(program)]
         with self.output.open("ab") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "ncode_search.agent", "run", str(self.file)],
+                [sys.executable, *command, str(self.file)],
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=self.folder, env=self._environment,
                 start_new_session=True,
             )  # fmt: skip
@@ -189,10 +190,13 @@ def kill_at_random(search: FaultySearch, kills: int, moment: random.Random) -> N
 
 
 @contextlib.contextmanager
-def resumed_at_end(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Lets a process go on that is stopped in the block."""
+def stopped(*pids: int) -> Iterator[None]:
+    """Processes that stand still in the block."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
     try:
         yield
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process.pid, signal.SIGCONT)
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)

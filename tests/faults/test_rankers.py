@@ -1,0 +1,133 @@
+"""Rankers that raise, answer nonsense or nothing, lose their file; servers that refuse, hang, stammer and come back."""
+
+import os
+import re
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from ncode_search.agent.proposals import LONGEST_REST, BackOff
+from ncode_search.agent.ranking.embedded import PACKAGED
+from tests.faults.harness import HERE, FaultySearch, wait_for
+from tests.ranking.http_stub import Answer, Seen, Stub, chat
+
+pytestmark = pytest.mark.slow
+
+REASONS = (
+    "SELECT CASE WHEN fallback THEN coalesce(reason, '') ELSE 'worked' END FROM decisions "
+    "JOIN trials ON trials.id = trial WHERE proposed_by != 'startup' ORDER BY trial"
+)
+
+
+def reasons(search: FaultySearch) -> list[str]:
+    """Of every decision that was the ranker's, why another one made it, or ``worked``."""
+    return [reason for (reason,) in search.rows(REASONS)]
+
+
+def heard(search: FaultySearch) -> list[bool]:
+    """Which of its decisions the ranker made."""
+    return [reason == "worked" for reason in reasons(search)]
+
+
+def test_a_ranker_that_does_everything_wrong_ends_no_search(tmp_path: Path) -> None:
+    ranker = 'kind = "random"\nstartup = 1\npool = 8\ndeadline = 0.5'
+    with FaultySearch(tmp_path, trials=10, workers=1, ranker=ranker) as search:
+        search.watch_moves()
+        search.wait(search.start(HERE / "faulty_ranker.py"))
+        search.check()
+        said = reasons(search)
+        assert said[0] == "worked"
+        assert said[1] == "MemoryError: no room for the context"
+        assert said[2].startswith("ValueError: the ranker gave a score that is no finite number")
+        assert said[3].startswith("ValueError: the ranker gave scores of shape (7,)")
+        assert said[5] == "no answer within 0.5 s"
+        assert set(said[6:]) == {"the ranker is still busy with an earlier decision"}
+
+
+@pytest.mark.parametrize("what", ["truncated", "deleted", "overwritten"])
+def test_a_model_s_file_may_go_while_it_runs(tmp_path: Path, what: str) -> None:
+    """A mapped file that is truncated kills whoever reads it."""
+    tmp_path.joinpath("own").mkdir()
+    model = Path(shutil.copy(PACKAGED, tmp_path / "own" / "model.gguf"))
+    ranker = f'model = "{model}"\nstartup = 1\npool = 16'
+    with FaultySearch(tmp_path, trials=8, workers=1, ranker=ranker) as search:
+        process = search.start()
+        wait_for(lambda: search.count("end") >= 2)
+        if what == "truncated":
+            os.truncate(model, 0)
+        elif what == "deleted":
+            model.unlink()
+        else:
+            model.write_bytes(b"x" * model.stat().st_size)
+        search.wait(process)
+        search.check()
+        assert set(reasons(search)) == {"worked"}
+
+
+class MoodyServer:
+    """An OpenAI-compatible server in one of several moods."""
+
+    mood = "well"
+
+    def __call__(self, seen: Seen) -> Answer:
+        if seen.path == "/v1/models":
+            return Answer({"object": "list", "data": [{"id": "m"}]})
+        if self.mood == "500":
+            return Answer({"error": {"message": "out of memory"}}, 500)
+        if seen.path != "/v1/chat/completions":
+            return Answer({"error": {"message": "Not Found"}}, 404)
+        if self.mood == "garbage":
+            return Answer(b"<html>\xff\xfe it works")
+        if self.mood == "half":
+            return Answer(chat("0000"), drip=1.0)
+        return Answer(chat(re.findall(r"(\w+);", seen.body["messages"][0]["content"])[0]))
+
+
+def test_a_server_that_hangs_stammers_or_is_gone_is_used_again_when_it_comes_back(tmp_path: Path) -> None:
+    mood = MoodyServer()
+    with Stub(mood) as server:
+        ranker = f'kind = "llama"\nmodel = "{server.url}"\nstartup = 1\npool = 4\nshuffles = 1\ndeadline = 1.2'
+        with FaultySearch(tmp_path, "quick", trials=600, workers=1, ranker=ranker) as search:
+            search.watch_moves()
+            process = search.start()
+            for now in ("well", "half", "well", "500", "garbage", "well"):
+                mood.mood = now
+                seen, worked = len(reasons(search)), now == "well"
+                wait_for(lambda seen=seen, worked=worked: worked in heard(search)[seen + 2 :])
+            server.close()
+            wait_for(lambda: reasons(search)[-1] != "worked")
+            with Stub(mood, port=server.port):
+                gone = len(reasons(search))
+                wait_for(lambda: "worked" in reasons(search)[gone + 1 :])
+            process.terminate()
+            process.wait(20)
+            assert process.returncode in (0, 1)
+            assert not search.rows("SELECT id FROM trials WHERE state = 'running'")
+
+
+def test_a_ranker_is_spared_twice_as_long_after_every_failure() -> None:
+    back_off, now = BackOff(), time.monotonic()
+    back_off.failed(5.0, "gone")
+    assert back_off.excuse is None, "once may be chance"
+    rests = []
+    for _ in range(12):
+        back_off.failed(5.0, "gone")
+        rests.append(back_off._until - now)
+        back_off._until = 0.0
+    assert [round(rest) for rest in rests[:4]] == [5, 10, 20, 40]
+    assert round(rests[-1]) == LONGEST_REST
+    back_off.failed(5.0, "gone")
+    assert back_off.excuse == "spared after 14 failures in a row, the last: gone"
+    back_off.worked()
+    back_off._until = 0.0
+    back_off.failed(5.0, "gone")
+    assert back_off.excuse is None
+
+
+def test_a_ranker_that_fails_at_once_is_asked_every_time() -> None:
+    back_off = BackOff()
+    for _ in range(20):
+        back_off.failed(0.01, "gone")
+    assert back_off.excuse is None

@@ -1,0 +1,123 @@
+"""Evaluators that hang, crash, eat memory, print without end and leave children behind."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from ncode_search.agent.processes import process_start
+from tests.faults.harness import LONG, FaultySearch, stopped, wait_for, workers_of
+
+FATES = ["hang", "exit", "segfault", "abort", "memory", "native memory", "print", "children", "fine"]
+ERRORS = {
+    "hang": "killed: not done within the timeout of 4 s",
+    "exit": "the worker process exited with code 3",
+    "segfault": "the worker process died of SIGSEGV",
+    "abort": "the worker process died of SIGABRT",
+    "memory": "MemoryError",
+    "native memory": "the worker process died of SIGSEGV",
+    "children": "the worker process exited with code 7",
+}
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory):
+    """One search over all fates; each befalls a trial once. What its output file came to is watched."""
+    folder = tmp_path_factory.mktemp("hostile")
+    space = f"fate = {FATES}".replace("'", '"')
+    settings = {"trials": len(FATES), "workers": 1, "timeout": 4, "retries": 1, "space": space}
+    temporary = folder / "temporary"
+    temporary.mkdir()
+    with FaultySearch(folder, "hostile", environment={"TMPDIR": str(temporary)}, **settings) as search:
+        search.watch_moves()
+        process = search.start()
+        largest = 0
+        while process.poll() is None:
+            largest = max(largest, *map(output_size, workers_of(process.pid)), 0)
+            time.sleep(0.01)
+        search.wait(process)
+        yield search, largest
+
+
+def output_size(pid: int) -> int:
+    try:
+        return Path(f"/proc/{pid}/fd/2").stat().st_size
+    except OSError:
+        return 0
+
+
+def test_no_fate_of_a_worker_ends_the_search_or_is_counted_twice(hostile) -> None:
+    search, _ = hostile
+    search.check()
+    assert dict(search.rows("SELECT state, count(*) FROM trials GROUP BY state")) == {"complete": len(FATES)}
+
+
+@pytest.mark.parametrize("fate", FATES)
+def test_a_trial_that_takes_its_worker_down_costs_one_attempt(hostile, fate: str) -> None:
+    search, _ = hostile
+    code = str(FATES.index(fate))
+    ((attempts, failures),) = search.rows(f"SELECT attempt, failures FROM trials WHERE code = '{code}'")
+    assert (attempts, failures) == ((2, 1) if fate in ERRORS else (1, 0))
+
+
+def test_a_worker_that_prints_a_gigabyte_fills_no_disk(hostile) -> None:
+    search, largest = hostile
+    assert search.count("printed") == 1
+    assert 0 < largest < 512 << 20
+
+
+def test_children_of_a_dead_worker_go_with_it(hostile) -> None:
+    search, _ = hostile
+    assert search.count("child") == 2
+    assert [process_start(int(pid)) for _, pid in search.lines("child")] == ["", ""]
+
+
+def test_children_of_a_worker_whose_agent_is_gone_go_with_it(tmp_path: Path) -> None:
+    with FaultySearch(tmp_path, "leaves_a_child", trials=2, workers=1) as search:
+        process = search.start()
+        wait_for(lambda: search.count("begin") == 1)
+        search.kill(process.pid)
+        process.wait()
+        wait_for(lambda: search.count("end") == 1)
+        ((_, child),) = search.lines("child")
+        wait_for(lambda: not process_start(int(child)), 5)
+
+
+def test_a_machine_that_sleeps_loses_no_trial_and_doubles_none(tmp_path: Path) -> None:
+    """All is stopped for far longer than a trial may take, twice: once everything, once the agent alone."""
+    asleep = 60.0 if LONG else 3.5
+    with FaultySearch(tmp_path, "second", trials=6, workers=2, timeout=2, retries=0) as search:
+        search.watch_moves()
+        process = search.start()
+        for sleepers in (lambda: [*workers_of(process.pid), process.pid], lambda: [process.pid]):
+            seen = search.count("begin")
+            wait_for(lambda seen=seen: search.count("begin") > seen)
+            with stopped(*sleepers()):
+                time.sleep(asleep)
+        search.wait(process)
+        search.check()
+        assert search.rows("SELECT DISTINCT attempt, state FROM trials") == [(1, "complete")]
+
+
+JUMPING_CLOCK = """
+import random, time
+real, jump = time.time, random.Random(0)
+time.time = lambda: real() + jump.choice((-86400, -3600, 0, 3600, 86400))
+"""
+
+
+def test_a_clock_that_jumps_ends_no_trial(tmp_path: Path) -> None:
+    """The wall clock of agent and workers is another one at every look, also of an agent that takes trials over."""
+    (tmp_path / "clock").mkdir()
+    (tmp_path / "clock" / "sitecustomize.py").write_text(JUMPING_CLOCK)
+    clock = {"PYTHONPATH": str(tmp_path / "clock")}
+    with FaultySearch(tmp_path, "second", trials=4, timeout=10, retries=0, environment=clock) as search:
+        search.watch_moves()
+        process = search.start()
+        wait_for(lambda: search.count("begin") == 2)
+        search.kill(process.pid)
+        process.wait()
+        search.finish()
+        search.check()
+        assert search.rows("SELECT DISTINCT attempt, state FROM trials") == [(1, "complete")]
