@@ -191,14 +191,15 @@ class SearchLoop:
 
     async def _persist(self, step: Callable[[], T]) -> T:
         """Do what reads or writes the history, however long it is locked or the disk full."""
-        for pause in itertools.chain(PERSIST_PAUSES, itertools.repeat(PERSIST_PAUSES[-1])):
+        for tried in itertools.count():
             try:
                 return step()
             except (sqlite3.OperationalError, OSError) as error:
                 if not may_pass(error):
                     raise
-                logger.warning("the history cannot be written (%s; %s); the search waits", error, mend(str(error)))
-            await asyncio.sleep(pause)
+                level = logging.DEBUG if tried else logging.WARNING
+                logger.log(level, "the history cannot be written (%s; %s); the search waits", error, mend(str(error)))
+            await asyncio.sleep(PERSIST_PAUSES[min(tried, len(PERSIST_PAUSES) - 1)])
         raise AssertionError("it is tried for ever")
 
     async def _restart(self, worker: Worker) -> None:

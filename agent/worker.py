@@ -117,8 +117,20 @@ class Worker:
     def _record(self, task: Task) -> str:
         state, write = self._outcome(task)
         self._evaluated()
-        _insist(write)
+        self._insist(write)
         return state
+
+    def _insist(self, write: Callable[[], None]) -> None:
+        """Write a result, however long the file is locked or the disk full: a training must not be lost to that."""
+        for pause in itertools.chain((1, 5), itertools.repeat(15)):
+            try:
+                write()
+                return
+            except (sqlite3.OperationalError, OSError) as error:
+                if not may_pass(error):
+                    raise
+                self._channel.send(waiting=str(error))
+            time.sleep(pause)
 
     def _outcome(self, task: Task) -> tuple[str, Callable[[], None]]:
         """What the evaluation came to, and what writes it down."""
@@ -185,19 +197,6 @@ def main() -> None:
     for line in lines:
         worker = worker or Worker(setup, evaluator, channel)
         worker.run(Task(**line))
-
-
-def _insist(write: Callable[[], None]) -> None:
-    """Write a result, however long the file is locked or the disk full: a training must not be lost to that."""
-    for pause in itertools.chain((1, 5), itertools.repeat(15)):
-        try:
-            write()
-            return
-        except (sqlite3.OperationalError, OSError) as error:
-            if not may_pass(error):
-                raise
-            print(f"the history cannot be written ({error}); trying again in {pause} s", flush=True)
-            time.sleep(pause)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import signal
 import socket
@@ -18,6 +19,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ncode_search.agent.database import mend
 from ncode_search.agent.devices import Device
 from ncode_search.agent.errors import InputError, SearchFailedError
 from ncode_search.agent.history import Trial
@@ -25,6 +27,8 @@ from ncode_search.agent.keeper import OUTPUT_TAIL
 from ncode_search.agent.processes import ProcessId, process_start
 from ncode_search.agent.waiting import within
 from ncode_search.agent.worker import Setup, Task
+
+logger = logging.getLogger(__name__)
 
 START_LIMIT = 600.0
 """Seconds that a process may take to import and build its evaluator."""
@@ -149,9 +153,14 @@ class Worker:
             self._process.stdin.write(json.dumps(message).encode() + b"\n")
 
     async def _answer(self, on_report: OnReport) -> str:
+        waits = False
         while "state" not in (message := await self._receive()):
             if "step" in message:
                 on_report(message["trial"], message["step"], message["metrics"])
+            if "waiting" in message and not waits:
+                waits = True
+                text = message["waiting"]
+                logger.warning("a result cannot be written to the history (%s; %s); it waits", text, mend(text))
             self._has_begun |= "begun" in message
             self._is_evaluated |= "evaluated" in message
         return str(message["state"])

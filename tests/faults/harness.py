@@ -22,7 +22,7 @@ LONG = "NCODE_FAULTS_LONG" in os.environ
 
 TOML = """
 [search]
-history = "search.db"
+history = "{history}"
 trials = {trials}
 workers = {workers}
 timeout = {timeout}
@@ -55,17 +55,19 @@ class FaultySearch:
         space: str = SPACE,
         ranker: str = 'kind = "evolution"',
         environment: dict[str, str] | None = None,
+        history: Path | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.trials = folder, trials
         self.file, self.history, self.witness = (folder / name for name in ("search.toml", "search.db", "witness.log"))
+        self.history = history or self.history
         self.witness.touch()
         self.output = folder / "output.log"
         if not (functions := folder / "fault_functions.py").exists():
             functions.symlink_to(HERE / "fault_functions.py")
         self.file.write_text(TOML.format(
             trials=trials, workers=workers, timeout=timeout, retries=retries, seed=seed, space=space,
-            function=function, ranker=ranker,
+            function=function, ranker=ranker, history=history or "search.db",
         ))  # fmt: skip
         self._environment = {**os.environ, "NCODE_TEST_LOG": str(self.witness), **(environment or {})}
         self._started: list[subprocess.Popen[bytes]] = []

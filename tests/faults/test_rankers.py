@@ -109,20 +109,20 @@ def test_a_server_that_hangs_stammers_or_is_gone_is_used_again_when_it_comes_bac
 
 def test_a_ranker_is_spared_twice_as_long_after_every_failure() -> None:
     back_off, now = BackOff(), time.monotonic()
-    back_off.failed(5.0, "gone")
-    assert back_off.excuse is None, "once may be chance"
     rests = []
-    for _ in range(12):
+    for _ in range(13):
         back_off.failed(5.0, "gone")
-        rests.append(back_off._until - now)
-        back_off._until = 0.0
-    assert [round(rest) for rest in rests[:4]] == [5, 10, 20, 40]
-    assert round(rests[-1]) == LONGEST_REST
-    back_off.failed(5.0, "gone")
-    assert back_off.excuse == "spared after 14 failures in a row, the last: gone"
-    back_off.worked()
-    back_off._until = 0.0
-    back_off.failed(5.0, "gone")
+        rests.append(round(max(back_off._until - now, 0.0)))
+    assert rests[:5] == [0, 5, 10, 20, 40], "once may be chance"
+    assert rests[-1] == LONGEST_REST
+    assert back_off.excuse == "spared after 13 failures in a row, the last: gone"
+
+
+def test_a_ranker_that_worked_starts_anew() -> None:
+    back_off = BackOff()
+    for _ in range(13):
+        back_off.failed(5.0, "gone")
+        back_off.worked()
     assert back_off.excuse is None
 
 

@@ -1,0 +1,181 @@
+"""The history's file: a full disk, a lock, a long reader, no permission, damage, an older version."""
+
+import contextlib
+import os
+import random
+import sqlite3
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ncode_search.agent.errors import HistoryError
+from ncode_search.agent.search_file import SearchFile
+from tests.faults.harness import LONG, FaultySearch, wait_for
+
+pytestmark = pytest.mark.slow
+
+
+@contextlib.contextmanager
+def small_disk(at: Path, size: str) -> Iterator[Path]:
+    """A file system of its own."""
+    at.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(at)]
+    if os.getuid() or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("only root may mount a small file system here")
+    try:
+        yield at
+    finally:
+        subprocess.run(["umount", "-l", str(at)], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """A file that takes all the room that is left."""
+    with (disk / "filler").open("wb", buffering=0) as filler, contextlib.suppress(OSError):
+        while True:
+            filler.write(b"x" * 512)
+    return disk / "filler"
+
+
+def test_a_full_disk_makes_the_search_wait_until_there_is_room(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "8m") as disk:
+        history = disk / "search.db"
+        with FaultySearch(tmp_path / "run", trials=30, workers=2, timeout=2, retries=0, history=history) as search:
+            search.watch_moves()
+            process = search.start()
+            wait_for(lambda: search.count("end") >= 4)
+            filler = fill(disk)
+            wait_for(lambda: "be written" in search.output.read_text())
+            time.sleep(2.5)  # longer than a trial may take
+            assert process.poll() is None
+            filler.unlink()
+            said = search.wait(process)
+            search.check()
+            assert "free some space on the disk" in said
+            assert search.rows("SELECT DISTINCT state, failures FROM trials") == [("complete", 0)]
+
+
+def test_a_file_that_another_process_locks_makes_the_search_wait(tmp_path: Path) -> None:
+    with FaultySearch(tmp_path, trials=12, workers=2, timeout=2, retries=0) as search:
+        search.watch_moves()
+        process = search.start()
+        wait_for(lambda: search.count("end") >= 2)
+        with contextlib.closing(sqlite3.connect(search.history, timeout=10, isolation_level=None)) as db:
+            db.execute("BEGIN IMMEDIATE")
+            time.sleep(30 if LONG else 5)
+            assert process.poll() is None
+            db.execute("ROLLBACK")
+        search.wait(process)
+        search.check()
+        assert search.rows("SELECT DISTINCT state, failures FROM trials") == [("complete", 0)]
+
+
+def test_a_reader_that_holds_a_transaction_disturbs_nobody(tmp_path: Path) -> None:
+    """Such as a dashboard that is left open."""
+    with FaultySearch(tmp_path, trials=12) as search:
+        search.watch_moves()
+        with contextlib.closing(sqlite3.connect(search.history, isolation_level=None)) as db:
+            db.execute("BEGIN")
+            assert db.execute("SELECT count(*) FROM trials").fetchone() == (0,)
+            search.finish()
+            assert db.execute("SELECT count(*) FROM trials").fetchone() == (0,)
+        search.check()
+
+
+@contextlib.contextmanager
+def unwritable(folder: Path) -> Iterator[Path]:
+    """A history in a folder that `read_only` can close, for root, too."""
+    if os.getuid():
+        folder.mkdir()
+        yield folder / "search.db"
+        return
+    with small_disk(folder, "4m"):
+        yield folder / "search.db"
+
+
+@contextlib.contextmanager
+def read_only(history: Path) -> Iterator[None]:
+    """Nobody may write the history or its folder in the block."""
+
+    def allow(write: bool) -> None:
+        if os.getuid():
+            history.chmod(0o644 if write else 0o444)
+            history.parent.chmod(0o755 if write else 0o555)
+        else:  # whom permissions do not stop
+            mode = "remount,rw" if write else "remount,ro"
+            subprocess.run(["mount", "-o", mode, str(history.parent)], check=True)
+
+    allow(False)
+    try:
+        yield
+    finally:
+        allow(True)
+
+
+def test_a_history_that_may_not_be_written_is_refused(tmp_path: Path) -> None:
+    with unwritable(tmp_path / "disk") as history:
+        with FaultySearch(tmp_path / "run", trials=2, history=history) as search:
+            search.finish()
+        before = history.read_bytes()
+        with read_only(history), FaultySearch(tmp_path / "run", trials=3, history=history) as search:
+            search.output.unlink()
+            assert search.start().wait(30) == 2
+            said = search.output.read_text()
+            assert "Traceback" not in said
+            assert said.splitlines()[-1].startswith("ncode: ")
+            assert "check the permissions of the file and its folder" in said.splitlines()[-1]
+        assert history.read_bytes() == before
+
+
+# Damage
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> FaultySearch:
+    with FaultySearch(tmp_path_factory.mktemp("whole"), trials=20) as search:
+        search.finish()
+        return search
+
+
+def opened(search: FaultySearch) -> None:
+    opened = SearchFile.load(search.file).to_search()
+    try:
+        opened._open()
+    finally:
+        opened.close()
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_a_truncated_history_is_refused_with_the_way_out(whole: FaultySearch, tmp_path: Path, share: float) -> None:
+    content = whole.history.read_bytes()
+    with FaultySearch(tmp_path, trials=20) as search:
+        search.history.write_bytes(content[: int(len(content) * share)])
+        before = search.history.read_bytes()
+        assert search.start().wait(30) == 2
+        said = search.output.read_text().splitlines()[-1]
+        assert "search.db: " in said
+        assert "restore it from a backup or choose another history path" in said
+        assert "Traceback" not in search.output.read_text()
+        assert search.history.read_bytes() == before
+
+
+def test_flipped_bits_are_refused_or_do_no_harm(whole: FaultySearch, tmp_path: Path) -> None:
+    """What SQLite's own check and ours see is refused in one line; a bit in a number of a row is nobody's to see."""
+    content, moment, refused = whole.history.read_bytes(), random.Random(0), 0
+    with FaultySearch(tmp_path, trials=20) as search:
+        for _ in range(400 if LONG else 100):
+            damaged = bytearray(content)
+            for _ in range(4):
+                damaged[moment.randrange(len(damaged))] ^= 1 << moment.randrange(8)
+            for name in ("search.db", "search.db-wal", "search.db-shm"):
+                (tmp_path / name).unlink(missing_ok=True)
+            search.history.write_bytes(damaged)
+            try:
+                opened(search)
+            except HistoryError as error:
+                refused += 1
+                assert "\n" not in str(error)
+                assert "search.db: " in str(error)
+        assert refused > 20
