@@ -5,11 +5,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 # What the compiled core is made from: a change in it installs anew, a change in Python files is live at once.
 CORE := pyproject.toml constraints.txt CMakeLists.txt $(wildcard csrc/* bindings/*.cpp bindings/*.hpp)
+CLANGXX ?= clang++
+# For `make fuzz`, on each kind of input.
+SECONDS ?= 600
+# Python itself is not sanitized: the library must come before everything else. What Python never frees is no leak of ours.
+ASAN = $(shell $(CXX) -print-file-name=libasan.so)
+SANITIZE_ENV = ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1
 # mypy does not follow the import hook of an editable install, so it gets the package's layout as links.
 TYPES := build/types/ncode_search
 
 .DEFAULT_GOAL := help
-.PHONY: help search test lint types unit sanitize bench format clean
+.PHONY: help search test lint types unit sanitize fuzz fuzz-core fuzz-inputs bench format clean
 
 help: ## Show this
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -17,7 +23,7 @@ help: ## Show this
 search: $(VENV)/.search ## Install what is missing and run the example search; again: resume it
 	@$(BIN)/ncode run examples/digits_cnn.toml
 
-test: lint types unit ## Everything that CI runs: lint, types, tests
+test: lint types unit sanitize ## Everything that CI runs: lint, types, tests, the core's tests under sanitizers
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -33,14 +39,32 @@ types: $(VENV)/.test
 unit: $(VENV)/.test
 	$(BIN)/python -m pytest
 
-sanitize: $(VENV)/.test ## Test the core under the address and undefined-behaviour sanitizers
-	rm -rf build/sanitized
-	SKBUILD_BUILD_DIR=build/sanitize SKBUILD_CMAKE_BUILD_TYPE=RelWithDebInfo SKBUILD_INSTALL_STRIP=false \
-		SKBUILD_CMAKE_DEFINE='NCODE_SANITIZE=ON;NCODE_WERROR=ON' \
-		$(BIN)/python -m pip install --quiet --no-deps --target build/sanitized .
-	NCODE_CORE=$$(echo build/sanitized/ncode_search/_core*.so) ASAN_OPTIONS=detect_leaks=0 \
-		LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
+sanitize: build/sanitized/.built ## Test the core under the address and undefined-behaviour sanitizers
+	$(SANITIZE_ENV) build/sanitize/tests/fuzz/fuzz_codes tests/fuzz/corpus 2>build/sanitized/replay.log || { tail -40 build/sanitized/replay.log >&2; exit 1; }
+	NCODE_CORE=$$(echo build/sanitized/ncode_search/_core*.so) $(SANITIZE_ENV) LD_PRELOAD="$(ASAN) $$($(CXX) -print-file-name=libstdc++.so)" \
 		$(BIN)/python -m pytest tests/core --deselect tests/core/test_stub.py
+
+build/sanitized/.built: $(VENV)/.test tests/fuzz/CMakeLists.txt $(wildcard tests/fuzz/*.cpp tests/fuzz/*.hpp)
+	@test -e "$(ASAN)" || { echo "Missing: the address sanitizer's libasan.so of $(CXX); on Debian or Ubuntu: apt install g++, or name GCC: make sanitize CXX=g++" >&2; exit 1; }
+	rm -rf build/sanitized
+	CXX='$(CXX)' SKBUILD_BUILD_DIR=build/sanitize SKBUILD_CMAKE_BUILD_TYPE=RelWithDebInfo SKBUILD_INSTALL_STRIP=false \
+		SKBUILD_CMAKE_DEFINE='NCODE_SANITIZE=ON;NCODE_FUZZ=ON;NCODE_WERROR=ON' \
+		$(BIN)/python -m pip install --quiet --no-deps --target build/sanitized .
+	@touch $@
+
+fuzz: fuzz-core fuzz-inputs ## Feed the core and the command line with broken input, SECONDS for each kind; needs Clang
+
+fuzz-core:
+	@command -v $(CLANGXX) >/dev/null || { echo "Missing: Clang with libFuzzer; on Debian or Ubuntu: apt install clang; or name one: make fuzz CLANGXX=clang++-14" >&2; exit 1; }
+	cmake -S . -B build/fuzz -DCMAKE_CXX_COMPILER=$(CLANGXX) -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+		-DNCODE_FUZZ=ON -DNCODE_PYTHON=OFF -DNCODE_SANITIZE=ON -DNCODE_WERROR=ON
+	cmake --build build/fuzz
+	@mkdir -p build/fuzz/found
+	build/fuzz/tests/fuzz/fuzz_codes -max_total_time=$(SECONDS) -max_len=2048 -artifact_prefix=build/fuzz/ \
+		-print_final_stats=1 build/fuzz/found tests/fuzz/corpus
+
+fuzz-inputs: $(VENV)/.test
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
 
 bench: $(VENV)/.test ## Run the benchmarks and print their tables; needs Optuna: .venv/bin/pip install optuna
 	$(BIN)/python -m benchmarks.core

@@ -15,7 +15,7 @@ import click
 
 from ncode_search import __version__
 from ncode_search.agent.bench_commands import bench, evaluate
-from ncode_search.agent.errors import InputError, NcodeError
+from ncode_search.agent.errors import InputError, NcodeError, one_line
 from ncode_search.agent.ranker_commands import ranker as ranker_group
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def main() -> None:
         print(error.format_message())
         sys.exit(2)
     except click.ClickException as error:
-        _fail(" ".join(error.format_message().split()), 2)
+        _fail(error.format_message(), 2)
     except InputError as error:
         _fail(str(error), 2)
     except NcodeError as error:
@@ -161,5 +161,5 @@ def main() -> None:
 
 
 def _fail(text: str, code: int) -> None:
-    print(f"ncode: {text}", file=sys.stderr)
+    print(f"ncode: {one_line(text)}", file=sys.stderr)
     sys.exit(code)

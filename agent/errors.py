@@ -7,6 +7,15 @@ class NcodeError(Exception):
     """The root: its text is one line that a person can act on."""
 
 
+_LONGEST = 1200
+
+
+def one_line(text: str) -> str:
+    """An error as it is printed: on one line, and without what a terminal would obey, whatever a file put into it."""
+    line = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in " ".join(text.split()))
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 300]} ... {line[-300:]}"  # the mend is at the end
+
+
 class InputError(NcodeError):
     """What the user gave is wrong: the text names the file, the key and the mend. The command line exits with 2."""
 

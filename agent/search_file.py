@@ -8,7 +8,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,11 +63,8 @@ class SearchFile:
     @classmethod
     def load(cls, path: Path, by: Overrides = NOTHING) -> SearchFile:
         """Read and check a search file; `by`: what the command line says. Raises `InputError` for anything wrong."""
-        tables = _read(path)
-        try:
-            file = cls._from_tables(path, tables, by.history)
-        except (InputError, OptionError) as error:
-            raise InputError(f"{path}: {error}") from None
+        with _of_file(path):
+            file = cls._from_tables(path, _read(path), by.history)
         return file._overridden(by)
 
     def _overridden(self, by: Overrides) -> SearchFile:
@@ -107,12 +105,21 @@ class SearchFile:
 
 def load_space(path: Path) -> SearchSpace:
     """The space of a search file, which may lack all else. Raises `InputError` for anything wrong in it."""
-    tables = _read(path)
-    try:
+    with _of_file(path):
+        tables = _read(path)
         _check_tables(tables)
         return space_of(tables, _cost_source(path, tables))
-    except InputError as error:
+
+
+@contextmanager
+def _of_file(path: Path) -> Iterator[None]:
+    """Errors say which file they are in."""
+    try:
+        yield
+    except (InputError, OptionError) as error:
         raise InputError(f"{path}: {error}") from None
+    except RecursionError:
+        raise InputError(f"{path}: has lists or tables hundreds deep; mend that place") from None
 
 
 def _cost_source(path: Path, tables: Mapping[str, Any]) -> CostSource:
@@ -137,16 +144,15 @@ def _check_tables(tables: Mapping[str, Any]) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        tables: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"{path}: there is no such file; check the path") from None
+        raise InputError("there is no such file; check the path") from None
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
+        raise InputError(f"cannot be read ({error.strerror}); check the path and its permissions") from None
     except UnicodeDecodeError:
-        raise InputError(f"{path}: is no text in UTF-8; give a TOML file") from None
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path}: is no valid TOML: {error}; mend that place") from None
-    return tables
+        raise InputError("is no text in UTF-8; give a TOML file") from None
+    except ValueError as error:  # most are TOMLDecodeError; a number of thousands of digits is not
+        raise InputError(f"is no valid TOML: {error}; mend that place") from None
 
 
 def _settings(table: str, cls: type[Any], given: Mapping[str, Any]) -> Any:

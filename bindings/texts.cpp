@@ -2,7 +2,7 @@
 
 #include <string>
 
-#include "alphabet.hpp"
+#include "text.hpp"
 
 namespace ncode::bindings {
 namespace {
@@ -12,10 +12,7 @@ py::str to_text(const Digit* row, std::size_t length) {
     if (text == nullptr) {
         throw py::error_already_set();
     }
-    auto* characters = PyUnicode_1BYTE_DATA(text);
-    for (std::size_t p = 0; p < length; ++p) {
-        characters[p] = static_cast<Py_UCS1>(alphabet[row[p] % max_options]);
-    }
+    write_text(row, length, PyUnicode_1BYTE_DATA(text));
     return py::reinterpret_steal<py::str>(text);
 }
 
@@ -37,15 +34,24 @@ void check_text(const py::handle& text, std::size_t number, std::size_t length) 
     }
 }
 
-void read_text(const Space& space, const py::handle& text, std::size_t number, Digit* row) {
+// Python holds a text in characters of one, two or four bytes.
+std::size_t read_characters(const Space& space, PyObject* text, Digit* row) {
+    switch (PyUnicode_KIND(text)) {
+        case PyUnicode_1BYTE_KIND:
+            return read_text(space, PyUnicode_1BYTE_DATA(text), row);
+        case PyUnicode_2BYTE_KIND:
+            return read_text(space, PyUnicode_2BYTE_DATA(text), row);
+        default:
+            return read_text(space, PyUnicode_4BYTE_DATA(text), row);
+    }
+}
+
+void read_checked(const Space& space, const py::handle& text, std::size_t number, Digit* row) {
     check_text(text, number, space.length());
-    for (std::size_t p = 0; p < space.length(); ++p) {
-        const Py_UCS4 character = PyUnicode_READ_CHAR(text.ptr(), static_cast<Py_ssize_t>(p));
-        const Digit digit = character < 128 ? digit_of_character[character] : no_digit;
-        if (digit >= space.sizes()[p]) {
-            on_wrong_character(number, p, character, space.sizes()[p]);
-        }
-        row[p] = digit;
+    const std::size_t read = read_characters(space, text.ptr(), row);
+    if (read < space.length()) {
+        const Py_UCS4 character = PyUnicode_READ_CHAR(text.ptr(), static_cast<Py_ssize_t>(read));
+        on_wrong_character(number, read, character, space.sizes()[read]);
     }
 }
 
@@ -67,7 +73,7 @@ CodeArray from_texts(const Space& space, const py::object& texts) {
     auto codes = empty_codes(items.size(), space.length());
     const CodesOut out = view_out(codes);
     for (std::size_t i = 0; i < out.rows; ++i) {
-        read_text(space, items[i], i, out.row(i));
+        read_checked(space, items[i], i, out.row(i));
     }
     return codes;
 }

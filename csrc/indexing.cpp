@@ -1,7 +1,6 @@
 #include "indexing.hpp"
 
 #include <algorithm>
-#include <tuple>
 
 #include "vectorize.hpp"
 
@@ -107,8 +106,8 @@ using Group = WordIndexer::Group;
 // Appends a group's digits to the indices so far; `join` gets the group's digits at the end of a word.
 template <class Join>
 inline void append(Codes codes, std::uint64_t* out, const Group& group, Join join) {
-    const auto [first, shift, keep, size] = std::tuple(group.first, group.shift, group.keep, group.size);
-    each_word(codes, first, [=](std::size_t i, std::uint64_t word) {
+    // By value: in registers, whatever `out` may point to.
+    each_word(codes, group.first, [=, shift = group.shift, keep = group.keep, size = group.size](std::size_t i, std::uint64_t word) {
         out[i] = out[i] * size + join((word << shift) & keep);
     });
 }
