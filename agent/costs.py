@@ -205,12 +205,19 @@ def cost_from_dict(name: str, table: Mapping[str, Any]) -> Cost:
 
 def _number(value: Any, where: str) -> Fraction:
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if is_number and isinstance(value, numbers.Integral):
-        return Fraction(int(value))
-    if not is_number or not math.isfinite(value):
+    if not is_number or not _is_finite(value):
         raise InputError(f"{where} has {value!r}; it must be a finite number")
+    if isinstance(value, numbers.Integral):
+        return Fraction(int(value))
     # By its shortest text: who writes 0.1 means a tenth.
     return Fraction(repr(float(value)))
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond all floats, which costs are shown as
+        return False
 
 
 def _clamped(bound: int) -> int:

@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 from sqlite_utils import Database
 
-from ncode_search.agent.errors import HistoryError
+from ncode_search.agent.errors import HistoryError, InputError, NcodeError, one_line
 from ncode_search.agent.schema import MIGRATIONS
 
 BUSY_TIMEOUT = 60.0
@@ -41,7 +41,7 @@ def connect(path: Path, *, read_only: bool = False, patience: float = BUSY_TIMEO
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA synchronous = NORMAL")
     except (sqlite3.Error, UnicodeDecodeError) as error:
-        raise HistoryError(f"{path}: cannot be opened ({one_line(error)}); {mend(str(error))}") from None
+        raise HistoryError(f"{path}: cannot be opened ({one_line(str(error))}); {mend(str(error))}") from None
     return Database(connection)
 
 
@@ -86,7 +86,7 @@ def _check_existing(path: Path, meta: Mapping[str, Any]) -> None:
         with translated(path):
             _check_schema(path, db)
             if (found := db.conn.execute("PRAGMA integrity_check(1)").fetchone()[0]) != "ok":
-                raise HistoryError(f"{path}: the history is damaged ({one_line(found)}); {mend('')}")
+                raise HistoryError(f"{path}: the history is damaged ({one_line(str(found))}); {mend('')}")
             check_same_search(path, db, meta)
     finally:
         db.close()
@@ -141,20 +141,28 @@ def _migrated_copy(db: Database) -> Database:
 
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """Turns SQLite's errors about the file itself into one clear line."""
+    """Turns errors about the file itself, SQLite's and those of reading what nobody wrote so, into one clear line."""
     try:
         yield
+    except NcodeError as error:
+        if isinstance(error, HistoryError) or not isinstance(error, InputError):
+            raise
+        raise damaged(path, str(error)) from error  # a space, say, that can be none
     except sqlite3.DatabaseError as error:
         if isinstance(error, sqlite3.IntegrityError):
             raise
-        raise HistoryError(f"{path}: the history cannot be used ({one_line(error)}); {mend(str(error))}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        raise HistoryError(f"{path}: the history is damaged; {mend('')}") from None
+        raise HistoryError(f"{path}: the history cannot be used ({one_line(str(error))}); {mend(str(error))}") from error
+    except _MISREAD as error:
+        raise damaged(path, f"{type(error).__name__}: {error}") from error
 
 
-def one_line(text: object) -> str:
-    """What SQLite says may quote the file, with all that is in it."""
-    return " ".join(str(text).split())
+_MISREAD = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+"""What comes of values of another type, missing keys, and texts that are no JSON or no UTF-8."""
+
+
+def damaged(path: Path, what: str) -> HistoryError:
+    """The error that says so."""
+    return HistoryError(f"{path}: the history is damaged ({what}); {mend('')}")
 
 
 def mend(error: str) -> str:

@@ -63,9 +63,9 @@ class CostSource:
             return {}
         with translated(self.history), History.read(self.history) as history:
             meta = history.meta()
-        if json.dumps(meta["space"]) != json.dumps(space.positions):
-            return {}
-        return {name: table.get("options", {}) for name, table in meta["costs"].items() if table.get("measured")}
+            if json.dumps(meta["space"]) != json.dumps(space.positions):
+                return {}
+            return {name: table.get("options", {}) for name, table in meta["costs"].items() if table.get("measured")}
 
     def _ask(self, space: SearchSpace, configs: list[Config]) -> list[dict[str, float]]:
         request = {

@@ -273,7 +273,9 @@ class History:
         row = self._db.execute("SELECT attempt FROM trials WHERE id = ?", [trial]).fetchone()
         if row is None:
             raise IllegalTransitionError(f"there is no trial {trial} in {self.path}")
-        return int(row[0])
+        if not isinstance(row[0], int):
+            raise database.damaged(self.path, f"trial {trial} has attempt {row[0]!r}")
+        return row[0]
 
     def _add_decision(self, trial: int, decision: Decision, now: float) -> None:
         self._db.execute(

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from ncode_search.agent import report
-from ncode_search.agent.database import exists, mend
+from ncode_search.agent.database import exists, mend, translated
 from ncode_search.agent.errors import HistoryError, InputError, SearchFailedError
 from ncode_search.agent.history import History, Objective
 from ncode_search.agent.search import Outcome
@@ -29,7 +29,7 @@ def run_file(path: Path, overrides: Overrides, *, quiet: bool) -> int:
     outcome = _run(file, progress)
     if exists(file.history):
         # Not read-only: the last one to close the file removes its write-ahead log, if it may write.
-        with History.attach(file.history) as history:
+        with translated(file.history), History.attach(file.history) as history:
             print(report.summary(history, outcome, file.space))
     else:
         print("Stopped before anything was started.")

@@ -144,7 +144,7 @@ def _check_tables(tables: Mapping[str, Any]) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        tables: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError("there is no such file; check the path") from None
     except OSError as error:
@@ -153,6 +153,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise InputError("is no text in UTF-8; give a TOML file") from None
     except ValueError as error:  # most are TOMLDecodeError; a number of thousands of digits is not
         raise InputError(f"is no valid TOML: {error}; mend that place") from None
+    return tables
 
 
 def _settings(table: str, cls: type[Any], given: Mapping[str, Any]) -> Any:

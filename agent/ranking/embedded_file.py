@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ PROTOCOL = "embedded"
 """Value of the metadata key ``ncode.protocol``: one embedding a trial."""
 VERSION = 1
 """Of what `tokens` makes; a model reads only what it was trained on."""
+_MOST_BINS = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -61,12 +63,23 @@ def read_embedded(path: Path) -> EmbeddedFile:
                 f"model {path} was made for another ncode-search ({key} is {found.get(key)!r}, not {value}): "
                 "export it again with this one"
             )
-    bias = header.arrays["ncode.enter.bias"]
+    try:
+        return _embedded(header)
+    except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise InputError(
+            f"model {path} is a damaged embedded ranker ({type(error).__name__}: {error}): export it again"
+        ) from error
+
+
+def _embedded(header: GgufHeader) -> EmbeddedFile:
+    found, bias = header.metadata, header.arrays["ncode.enter.bias"]
     bins, reach = int(found["ncode.bins"]), float(found["ncode.reach"])
+    if not 1 <= bins <= _MOST_BINS or not 0 < reach < math.inf:
+        raise ValueError(f"{bins} bins within {reach}")
     step = 2 * reach / bins
     return EmbeddedFile(
         np.ascontiguousarray(header.arrays["ncode.enter.weight"].reshape(len(bias), MARKS + FACTS).T),
         bias,
-        np.arange(bins) * step - reach + step / 2,  # type: ignore[arg-type]
+        np.arange(bins, dtype=np.float64) * step - reach + step / 2,
         json.loads(str(found.get("ncode.about", "{}"))),
     )

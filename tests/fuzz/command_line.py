@@ -34,7 +34,7 @@ def ncode(*arguments: object) -> Answer:
 
 def call(work: Callable[[], object]) -> Answer:
     """The same for a part of a command that cannot run alone: its errors end as all errors of commands do."""
-    with mock.patch.object(cli.cli, "main", lambda **_: work()):
+    with mock.patch.object(cli.cli, "main", side_effect=lambda **_: work()):
         return _answer(cli.main, "ncode")
 
 

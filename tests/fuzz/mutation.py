@@ -6,13 +6,23 @@ import random
 import re
 from collections.abc import Callable
 
-ODD_BYTES = (b"\0", b"\xff", b"\xfe\xff", b"\xef\xbb\xbf", b"\xc3\x28", b"\xed\xa0\x80", b"\n", b"\r", b'"', b"\x1b[31m")
+ODD_BYTES = (
+    b"\0",
+    b"\xff",
+    b"\xfe\xff",
+    b"\xef\xbb\xbf",
+    b"\xc3\x28",
+    b"\xed\xa0\x80",
+    b"\n",
+    b"\r",
+    b'"',
+    b"\x1b[31m",
+)
 ODD_TEXTS = (
     "", "0", "-1", "1e999", "-1e999", "nan", "inf", "-inf", "true", "false", "null", "9" * 400, "1" + "0" * 5000,
     "2147483648", "18446744073709551616", "-9223372036854775809", "0.1", "1.0", "1e-320", '""', '"a\\nb"', '"\\u0000"',
     '"\\u2028"', "[]", "{}", "[[]]", "[" * 3000, "{a=" * 1500, "[1, 2, 3]", '["a", "b"]', '{ x = 1 }', "1979-05-27",
     "07:32:00", "a" * 300, "é", "𝟘", "\u202e", "\x1b[31m", "..", "/", "none", "kind", "table", "score", "code",
-    # Texts that a file has already are drawn too.
 )  # fmt: skip
 _TOKEN = re.compile(rb"\"[^\"\n]*\"|[A-Za-z_][\w.]*|-?\d[\w.+-]*|\S|\s+")
 Mutation = Callable[[random.Random, bytes], bytes]
