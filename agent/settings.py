@@ -18,6 +18,11 @@ STARTUP = 10
 LONGEST = 3650 * 86400.0
 """Seconds; the system's timers end somewhere beyond."""
 
+MOST_CANDIDATES = 1 << 16
+"""Of a pool. More cost memory and time, and decide nothing."""
+MOST_TRIALS = 1 << 20
+"""That a ranker sees."""
+
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -89,8 +94,8 @@ class RankerSettings:
     """For a server: the environment variable that holds its API key, where it wants one."""
 
     def __post_init__(self) -> None:
-        _at_least("pool", self.pool, 1)
-        _at_least("history", self.history, 1)
+        _at_least("pool", self.pool, 1, MOST_CANDIDATES)
+        _at_least("history", self.history, 1, MOST_TRIALS)
         _at_least("shuffles", self.shuffles, 1)
         _at_least("gpu_layers", self.gpu_layers, -1)
         if self.startup is not None:
@@ -128,6 +133,7 @@ def check_keep(keep: int | float) -> None:
         raise InputError(f"keep is {keep!r}; allowed: a number of options from 1, or a share above 0.0 and up to 1.0")
 
 
-def _at_least(name: str, value: int, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InputError(f"{name} is {value!r}; allowed: whole numbers from {least}")
+def _at_least(name: str, value: int, least: int, most: int = 2**63 - 1) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        to = f" to {most:,}" if isinstance(value, int) and value > most else ""
+        raise InputError(f"{name} is {value!r}; allowed: whole numbers from {least}{to}")

@@ -28,6 +28,7 @@ from ncode_search.agent.ranking.normal_scores import NormalScores
 from ncode_search.agent.ranking.surrogates import Features, Floats
 from ncode_search.agent.ranking.tokens import Reading, Trials, marks, option_signs, read
 from ncode_search.agent.ranking.trust import PRIOR, earned
+from ncode_search.agent.ranking.vector_selftest import check_runs
 from ncode_search.agent.ranking.vector_session import VectorSession, VectorSettings
 
 PACKAGED = Path(__file__).with_name("embedded.gguf")
@@ -96,10 +97,12 @@ class EmbeddedRanker:
     def load(self) -> None:
         """Find, check, try and load the model. Raises `InputError`."""
         path = PACKAGED if self._model is None else resolve_model(self._model, self._folder)
-        self._file = read_embedded(path)
+        self._file, digest = read_embedded(path), sha256(path)
+        if path != PACKAGED:
+            check_runs(path, digest, self._settings)
         self.close()
         self._session = VectorSession(path, self._settings)
-        self._info = replace(self._info, model=str(path), digest=sha256(path))
+        self._info = replace(self._info, model=str(path), digest=digest)
 
     def close(self) -> None:
         """Free the model. May be called twice."""

@@ -74,7 +74,7 @@ def read_embedded(path: Path) -> EmbeddedFile:
 def _embedded(header: GgufHeader) -> EmbeddedFile:
     found, bias = header.metadata, header.arrays["ncode.enter.bias"]
     bins, reach = int(found["ncode.bins"]), float(found["ncode.reach"])
-    if not 1 <= bins <= _MOST_BINS or not 0 < reach < math.inf:
+    if not 2 <= bins <= _MOST_BINS or not 0 < reach < math.inf:
         raise ValueError(f"{bins} bins within {reach}")
     step = 2 * reach / bins
     return EmbeddedFile(

@@ -57,6 +57,7 @@ def test_a_traceback_would_be_seen(tmp_path: Path) -> None:
         (TOML.replace("seed = 3", "seed = " + "[" * 3000), "lists or tables hundreds deep"),
         (TOML.replace("seed = 3", "seed = " + "[" * 3000 + "]" * 3000), "lists or tables hundreds deep"),
         (TOML.replace("most = 40", "most = " + "9" * 400), "must be a finite number"),
+        (TOML.replace("pool = 16", "pool = 18446744073709551616"), "allowed: whole numbers from 1 to 65,536"),
         (TOML.replace('e02 = ["none"', 'e02 = ["no\ufeffne"'), "\\ufeff"),
         (TOML.replace('kind = "table"', 'kind = "ta\\nble\\u001b[31m"'), "ta ble\\x1b[31m"),
     ],
@@ -153,6 +154,18 @@ def test_models(old: bytes, new: bytes, tmp_path: Path, headers_only: None) -> N
     packaged = KINDS["gguf"].seeds[1]
     assert packaged.count(old) == 1
     assert check_bytes(KINDS["gguf"], packaged.replace(old, new), tmp_path / "run")
+
+
+def test_a_model_that_llama_cpp_dies_of(tmp_path: Path) -> None:
+    """A network without layers, in a header that is whole: found out in another process than the search's."""
+    packaged = KINDS["gguf"].seeds[1]
+    at = packaged.index(b"llama.block_count") + len("llama.block_count") + 4
+    path = tmp_path / "damaged.gguf"
+    path.write_bytes(packaged[:at] + bytes(4) + packaged[at + 4 :])
+    looked, loaded = KINDS["gguf"].answers(path)
+    judge(loaded)
+    assert (looked.code, loaded.code) == (0, 2)
+    assert "crashes llama.cpp on this machine" in loaded.error
 
 
 def test_a_model_that_asks_for_all_memory(tmp_path: Path, headers_only: None) -> None:
