@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -173,17 +174,44 @@ def test_codes_written_to_meanwhile_do_no_harm() -> None:
             codes[-1] = 255  # the last row, which is used longest after it was checked
             codes[-1] = 0
 
-    thread = threading.Thread(target=scribble)
-    thread.start()
-    core, subspace = _core.CodeSet(space), _core.Subspace(sizes, [[0, 1]] * 6)
-    calls: list[Callable[[NDArray[np.uint8]], object]] = [core.insert, core.contains, core.remove]
-    calls += [subspace.contains, lambda batch: subspace.prune(batch[-1000:]), lambda batch: space.mutate(batch, 1)]
-    for _ in range(60):
-        for call in calls:
+    core = _core.CodeSet(space)
+
+    def call_all() -> None:
+        for call in calls_on_batches(space, core) * 12:
             with contextlib.suppress(ValueError):
                 call(codes)
+
+    scribbler = threading.Thread(target=scribble)
+    scribbler.start()
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(call_all) for _ in range(2)]:
+            done.result()
     stop.set()
-    thread.join()
+    scribbler.join()
+    codes[-1] = 0
+    core.insert(codes)
+    assert core.contains(codes).all()
+    assert len(np.unique(codes, axis=0)) <= len(core) <= space.size  # digits of 255 may have been other codes
+
+
+def calls_on_batches(space: _core.Space, core: _core.CodeSet) -> list[Callable[[NDArray[np.uint8]], object]]:
+    """All that takes a batch; what takes milliseconds a thousand codes gets the last ones only."""
+    subspace = _core.Subspace(space.sizes, [[0, 1]] * space.length)
+    canonical = _core.Canonical(space, [(1, 0, [1])], (), [[[2], [3]]])
+    feasible = _core.Feasible(space, [([[*range(size)] for size in space.sizes], [], None, 40)])
+    calls: list[Callable[[NDArray[np.uint8]], object]] = [core.insert, core.contains, core.remove, core.insert]
+    calls += [_core.hash64, subspace.contains, canonical.apply, feasible.contains, lambda codes: space.mutate(codes, 1)]
+    few: list[Callable[[NDArray[np.uint8]], object]] = [
+        subspace.prune,
+        subspace.restore,
+        subspace.to_index,
+        space.to_text,
+        space.to_index,
+        canonical.active,
+    ]
+    few += [feasible.cost, feasible.to_index, lambda codes: feasible.mutate(codes, 1)]
+    few += [lambda codes: space.crossover(codes, codes, 1), lambda codes: feasible.crossover(codes, codes, 1)]
+    return calls + [lambda codes, one=one: one(codes[-1000:]) for one in few]  # type: ignore[misc]
 
 
 def test_set_needs_a_space() -> None:
