@@ -88,8 +88,8 @@ class Kind(ABC):
     suffix: str
     may_leave: tuple[str, ...] = ()
     """Names of files that even those who only look leave behind; they may touch the file itself."""
-    limit = 20.0
-    """Seconds after which a check of one file hangs."""
+    limit = 120.0
+    """Seconds after which a check of one file hangs: a busy machine starts processes slowly."""
 
     @cached_property
     @abstractmethod

@@ -120,6 +120,7 @@ READS = (("status",), ("best",), ("best", "--json"), ("trials",), ("trials", "--
         "DROP TABLE decisions",
         "ALTER TABLE trials DROP COLUMN metrics",
         "ALTER TABLE trials RENAME TO other",
+        "PRAGMA writable_schema = ON; UPDATE sqlite_master SET sql = replace(sql, 'trials', CAST(x'a0' AS TEXT))",
     ],
 )
 def test_histories(statement: str, tmp_path: Path) -> None:
@@ -127,7 +128,7 @@ def test_histories(statement: str, tmp_path: Path) -> None:
     path.write_bytes(KINDS["sqlite"].seeds[0])
     db = sqlite3.connect(path)
     db.execute("PRAGMA ignore_check_constraints = ON")
-    db.execute(statement)
+    db.executescript(statement)
     db.commit()
     db.close()
     answers = [*(ncode(name, path, *options) for name, *options in READS), call(lambda: Histories.go_on(path))]
