@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from ncode_search import _core
 
@@ -36,6 +37,30 @@ def test_hash128() -> None:
     ]
     widest = np.full((1, 256), 63, np.uint8)
     assert _core.hash128(widest).tolist() == [[0xAA03E67E9BC43921, 0x4E5F28C0EA5582D1]]
+
+
+@pytest.mark.parametrize(
+    ("code", "high", "low"),
+    [
+        ([], 0x80609153EA60270D, 0x95A54157FAE792B4),
+        ([255], 0x7084BE04F8AAFA28, 0xC2E6581B9767C1B9),
+        ([0] * 7, 0x1BF8E8EB48F9577C, 0x05D6541C4416FD6F),
+        ([0] * 8, 0x82E9931972FDD0BF, 0x27D3B6711B3D1B79),
+        ([0] * 9, 0x9ED57CD744FD6C76, 0xA5049F027CE16AF3),
+        ([1, 2, 3, 4, 5, 6, 7], 0x1377470F5E5FD229, 0x056A8AEB89FC940A),
+        ([1, 2, 3, 4, 5, 6, 7, 8], 0x5F98447DF3AB6BF7, 0x910B9E8B74A756AC),
+        ([1, 2, 3, 4, 5, 6, 7, 8, 9], 0x22A7D80B2E1475C5, 0x2CECC434F8EACF41),
+        ([0] * 255, 0xA33AA5F8BA90B552, 0x32D0C77F9071579F),
+        ([0] * 256, 0x0198061D8715E359, 0x25CCCB3D00A680A6),
+        ([63] * 255, 0xCB3402EC5ED0EA0C, 0x4DFB98EBA3FB8F08),
+    ],
+)
+def test_hashes_beside_the_sizes_of_words(code: list[int], high: int, low: int) -> None:
+    """In a batch of any length: the last rows of short codes are read in another way than the others."""
+    for rows in (1, 8, 9, 300):
+        codes = np.array([code] * rows, np.uint8).reshape(rows, len(code))
+        assert _core.hash64(codes).tolist() == [high] * rows
+        assert _core.hash128(codes).tolist() == [[high, low]] * rows
 
 
 def test_random() -> None:
