@@ -151,7 +151,8 @@ def translated(path: Path) -> Iterator[None]:
     except sqlite3.DatabaseError as error:
         if isinstance(error, sqlite3.IntegrityError):
             raise
-        raise HistoryError(f"{path}: the history cannot be used ({one_line(str(error))}); {mend(str(error))}") from error
+        text = one_line(str(error))
+        raise HistoryError(f"{path}: the history cannot be used ({text}); {mend(text)}") from error
     except _MISREAD as error:
         raise damaged(path, f"{type(error).__name__}: {error}") from error
 
