@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ncode_search.agent.ranking.surrogates import Floats, Surrogate
+from ncode_search.agent.ranking.surrogates import Floats, Surrogate, inverse_with
 
 _STEPS = (64,) * 10 + (128,) * 6
 """Trials that each step of the ascent looks at, the newest. More steps fit better and predict worse: where the ascent
@@ -111,9 +111,7 @@ def _ascend(layout: _Layout, features: Floats, scores: Floats) -> Floats:
 def _gradient(layout: _Layout, kernel: RelevanceKernel, features: Floats, scores: Floats) -> Floats:
     """Of the log marginal likelihood, by the logarithm of each parameter (Rasmussen and Williams, eq. 5.9)."""
     additive, product = kernel.parts(features, features)
-    matrix = additive + product
-    matrix[np.diag_indices_from(matrix)] += kernel.noise
-    inverse = np.linalg.inv(matrix)
+    inverse = inverse_with(additive + product, kernel.noise)
     weights = inverse @ scores
     outer = 0.5 * (np.outer(weights, weights) - inverse)
     through_product = outer * product
