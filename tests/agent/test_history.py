@@ -1,6 +1,5 @@
 """The history's contract: legal moves only, atomic writes by many processes, nothing lost to a kill."""
 
-import contextlib
 import itertools
 import json
 import os
@@ -16,8 +15,6 @@ from ncode_search.agent import agent_lock
 from ncode_search.agent.errors import HistoryError, HistoryInUseError, IllegalTransitionError
 from ncode_search.agent.history import Decision, History, Objective
 from ncode_search.agent.processes import ProcessId
-from ncode_search.agent.session import Session
-from ncode_search.agent.space import SearchSpace
 from ncode_search.agent.states import PREDECESSORS, TrialState
 
 SPACE = {"width": [8, 16], "op": ["conv", None]}
@@ -139,52 +136,6 @@ def test_foreign_keys_are_on(history: History) -> None:
 
 def test_the_file_is_in_wal_mode(history: History) -> None:
     assert history.db.journal_mode == "wal"
-
-
-# Older schemas
-
-OLD = Path(__file__).with_name("history_m002.sql")
-"""A history as the schema m002 had it: three complete trials, a failed, a running and a queued one."""
-OLD_SPACE = {"op": ["conv", "pool"], "kernel": [3, 5, 7], "width": [8, 16]}
-OLD_DECLARED = {"equal": {"when": {"kernel": {"op": ["conv"]}}}}
-
-
-@pytest.fixture
-def old(path: Path) -> Path:
-    with contextlib.closing(sqlite3.connect(path)) as db:
-        db.executescript(OLD.read_text())
-        db.execute("PRAGMA journal_mode = WAL")
-    return path
-
-
-def test_an_older_history_is_migrated_and_goes_on(old: Path) -> None:
-    with History.open(old, OLD_SPACE, Objective(), OLD_DECLARED) as history:
-        trials = list(history.trials())
-        assert [trial.code for trial in trials] == ["011", "020", "100", "001", "000", "021"]
-        assert [trial.canonical for trial in trials] == [trial.code for trial in trials]
-        assert history.narrowings() == []
-        assert history.db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        with pytest.raises(IllegalTransitionError, match="another trial of code 120"):
-            history.add(7, "120", "enqueued", canonical="100")
-        history.add(7, "001", "enqueued")  # the code of the failed one
-    space = SearchSpace(OLD_SPACE, when=OLD_DECLARED["equal"]["when"])
-    session = Session(old, space, Objective())
-    try:
-        assert (session.completed, session.live) == (3, 3)
-        assert session.observations().values.tolist() == [21.0, 15.0, 8.5]
-        assert [chosen.text for chosen in session.queue] == ["000", "021", "001"]
-    finally:
-        session.close()
-
-
-def test_an_older_history_is_read_as_it_is(old: Path) -> None:
-    before = digest(old)
-    with History.read(old) as history:
-        assert [trial.canonical for trial in history.trials()] == ["011", "020", "100", "001", "000", "021"]
-        assert history.best() == history.trial(1)
-        with pytest.raises(sqlite3.OperationalError, match="readonly"):
-            history.add(7, "101", "random")
-    assert digest(old) == before
 
 
 # Other files, other searches
