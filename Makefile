@@ -15,7 +15,7 @@ SANITIZE_ENV = ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1
 TYPES := build/types/ncode_search
 
 .DEFAULT_GOAL := help
-.PHONY: help search test lint types unit sanitize fuzz fuzz-core fuzz-inputs bench format clean
+.PHONY: help search test lint types unit faults sanitize fuzz fuzz-core fuzz-inputs bench format clean
 
 help: ## Show this
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -38,6 +38,9 @@ types: $(VENV)/.test
 
 unit: $(VENV)/.test
 	$(BIN)/python -m pytest
+
+faults: $(VENV)/.test ## Hurt searches in every way for a quarter of an hour, as docs/unattended.md says
+	NCODE_FAULTS_LONG=1 $(BIN)/python -m pytest tests/faults
 
 sanitize: build/sanitized/.built ## Test the core under the address and undefined-behaviour sanitizers
 	$(SANITIZE_ENV) build/sanitize/tests/fuzz/fuzz_codes tests/fuzz/corpus 2>build/sanitized/replay.log || { tail -40 build/sanitized/replay.log >&2; exit 1; }

@@ -259,17 +259,16 @@ class Search:
 
     # Asking and telling
 
-    def ask(self, *, lease: float | None = None) -> AskedTrial:
+    def ask(self, *, lease: str | float | None = None) -> AskedTrial:
         """The next trial to evaluate.
 
-        Without a lease it is the caller's until it is told, or the process ends. With one, of so many seconds, it is
-        the caller's as long as it is renewed (`AskedTrial.renew`), also after a restart of this process; then it is
+        Without a lease it is the caller's until it is told, or the process ends. With one, written like `timeout`, it
+        is the caller's as long as it is renewed (`AskedTrial.renew`), also after a restart of this process; then it is
         given to the next who asks.
 
         Raises `SpaceExhaustedError` where every code has been proposed, `InputError` as `run` does.
         """
-        if lease is not None:
-            lease = parse_duration("lease", lease)
+        seconds = None if lease is None else parse_duration("lease", lease)
         if self._proposer is None:
             self._ready_proposer().load().result()
         session = self._open()
@@ -278,11 +277,11 @@ class Search:
             self._decide(session)
         chosen = session.queue.popleft()
         try:
-            attempt = session.lend(chosen, lease)
+            attempt = session.lend(chosen, seconds)
         except IllegalTransitionError:  # told meanwhile by whom it had been taken back from
             session.settle(chosen.trial)
             return self.ask(lease=lease)
-        return AskedTrial(chosen.trial, chosen.text, chosen.config, attempt, self.path.absolute(), lease or LEASE)
+        return AskedTrial(chosen.trial, chosen.text, chosen.config, attempt, self.path.absolute(), seconds or LEASE)
 
     def tell(
         self,

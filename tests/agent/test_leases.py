@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -272,6 +273,17 @@ def test_a_worker_renews_its_lease(keep: Keep, history: History) -> None:
     first = history.trial(1).lease_until
     time.sleep(0.8)
     assert history.trial(1).lease_until > first
+
+
+def test_a_locked_file_does_not_end_the_renewals(keep: Keep, history: History) -> None:
+    keep("renews")
+    with contextlib.closing(sqlite3.connect(history.path, isolation_level=None)) as db:
+        db.execute("BEGIN IMMEDIATE")
+        time.sleep(1.6)  # longer than a renewal waits
+        db.execute("ROLLBACK")
+    before = history.trial(1).lease_until
+    time.sleep(0.8)
+    assert history.trial(1).lease_until > before
 
 
 @pytest.mark.parametrize(("what", "state"), [("sleeps", TrialState.FAILED), ("retries", TrialState.QUEUED)])

@@ -6,6 +6,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -77,6 +78,27 @@ def _print_a_gigabyte(context) -> None:
     for _ in range(1024):
         os.write(1, block)
     witness("printed", context.code, os.getpid())
+
+
+def endless(config, context):
+    return evaluate(config, context, 300.0)
+
+
+def raises_once(config, context):
+    marker = Path(os.environ["NCODE_TEST_LOG"]).with_suffix(f".{context.code}")
+    if marker.exists():
+        return evaluate(config, context, 0.0)
+    marker.touch()
+    for step in (1, 2):
+        context.report(step, loss=1.0 / step)
+    raise ValueError("the loss is not finite")
+
+
+def crashes_at_its_end(config, context):
+    """Something of the evaluation's takes the process down when the result was just returned."""
+    value = evaluate(config, context, 0.0)
+    threading.Timer(0.3, os._exit, [9]).start()
+    return value
 
 
 def leaves_a_child(config, context):

@@ -1,0 +1,201 @@
+"""What users of such tools complain about, by number and name; each has a test here, or tests elsewhere that show it.
+
+1. The same configuration is proposed again and again, in parallel (optuna#2021, #3055, #1547).
+2. The sampler ignores trials that are still running (optuna#892, #6738).
+3. "database is locked"; a reader crashes the search; a heartbeat dies of it (optuna#820, #4994).
+4. Two workers claim the same queued trial (optuna#4002, #4621).
+5. Trials stay running for ever after a kill -9, also under ask and tell (optuna#3215, #485).
+6. Retries cover stale trials only, not exceptions, and lose the intermediate values (optuna#6085, #6474, #2993).
+7. A late heartbeat fails a live trial (optuna#5470, #3198).
+8. A hung trial cannot be killed (ray#47475, optuna#1484, openevolve#79, #399, #409).
+9. One stalled call to the language model blocks the search (ShinkaEvolve#143).
+10. Resume counts numbers and not completions; the searcher's state is lost (ShinkaEvolve#98, ray#30861, SMAC3#1081).
+11. A resume with the same seed replays the same random trials (optuna#3255).
+12. Memory is not freed; one out-of-memory configuration ends the run (optuna#5931, ray#23971, syne-tune#773).
+13. Novelty is checked only after the expensive evaluation (openevolve#439).
+14. The model's answer cannot be parsed and the search silently stands still (openevolve#241, #427).
+15. One model object freezes or crashes under concurrent calls (llama-cpp-python#1995, #1529).
+16. The sampler slows down as trials accumulate (optuna#2172, #763, #3053).
+17. No way to place trials on GPUs (optuna#1365).
+18. The result is lost when the evaluation crashes at its end (autoresearch#7).
+"""
+
+import ast
+import re
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ncode_search import Search, SearchSpace
+from ncode_search.agent import devices
+from ncode_search.agent.observations import ObservationLog
+from ncode_search.agent.pool import CandidatePool
+from ncode_search.agent.ranking.base import RankerInfo
+from ncode_search.agent.ranking.baselines import EvolutionRanker
+from ncode_search.agent.ranking.thread import RankerThread
+from tests.faults.harness import FaultySearch
+
+TESTS = Path(__file__).parent.parent
+SHOWN_BY = {
+    3: [
+        "faults/test_files.py::test_a_file_that_another_process_locks_makes_the_search_wait",
+        "faults/test_files.py::test_a_reader_that_holds_a_transaction_disturbs_nobody",
+        "agent/test_leases.py::test_a_locked_file_does_not_end_the_renewals",
+    ],
+    4: [
+        "agent/test_history.py::test_racing_processes_start_a_trial_once",
+        "agent/test_leases.py::test_of_racing_processes_one_takes_a_trial_back",
+    ],
+    5: [
+        "agent/test_leases.py::test_kill_9_of_a_caller_leaves_no_zombies",
+        "faults/test_kills.py::test_two_workers_survive_kills_of_whatever_there_is",
+    ],
+    7: [
+        "agent/test_leases.py::test_a_renewal_in_the_last_moment_wins",
+        "agent/test_leases.py::test_a_lease_that_ran_out_is_looked_at_twice",
+        "faults/test_workers.py::test_a_machine_that_sleeps_loses_no_trial_and_doubles_none",
+        "faults/test_workers.py::test_a_clock_that_jumps_ends_no_trial",
+    ],
+    8: [
+        "faults/test_workers.py::test_a_trial_that_takes_its_worker_down_costs_one_attempt",
+        "agent/test_leases.py::test_a_worker_without_an_agent_is_ended_at_its_deadline_and_says_so",
+        "agent/test_leases.py::test_native_code_that_lets_no_thread_run_is_ended_by_the_alarm",
+    ],
+    9: [
+        "agent/test_proposals.py::test_a_ranker_that_stalls_is_waited_for_until_the_deadline_only",
+        "faults/test_rankers.py::test_a_ranker_that_does_everything_wrong_ends_no_search",
+    ],
+    10: [
+        "faults/test_kills.py::test_resume_counts_completions_and_not_numbers",
+        "faults/test_kills.py::test_a_search_killed_at_random_points_is_the_one_it_would_have_been",
+    ],
+    11: ["agent/test_search.py::test_a_search_in_parts_goes_on_as_one_in_one_go"],
+    12: ["faults/test_workers.py::test_no_fate_of_a_worker_ends_the_search_or_is_counted_twice"],
+    13: ["agent/test_search.py::test_equal_codes_are_one_trial_also_after_a_restart"],
+    14: ["faults/test_rankers.py::test_a_server_that_hangs_stammers_or_is_gone_is_used_again_when_it_comes_back"],
+}
+SPACE = SearchSpace({"a": [0, 1, 2], "b": [0, 1, 2]})
+
+
+def functions_of(file: Path) -> set[str]:
+    return {node.name for node in ast.parse(file.read_text()).body if isinstance(node, ast.FunctionDef)}
+
+
+def test_every_complaint_is_tested_here_or_where_it_is_said() -> None:
+    listed = {int(number) for number in re.findall(r"^(\d+)\. ", __doc__, re.MULTILINE)}
+    here = {
+        int(match[1]) for name in functions_of(Path(__file__)) if (match := re.match(r"test_complaint_(\d+)_", name))
+    }
+    assert listed == here | SHOWN_BY.keys() == set(range(1, 19))
+    for pointers in SHOWN_BY.values():
+        for pointer in pointers:
+            file, name = pointer.split("::")
+            assert name in functions_of(TESTS / file), pointer
+
+
+@pytest.mark.parametrize("ranker", ["evolution", "embedded"])
+def test_complaint_01_nothing_is_proposed_twice_however_many_are_asked_in_parallel(tmp_path: Path, ranker: str) -> None:
+    with Search(SPACE, history=tmp_path / "x.db", ranker=ranker, trials=9) as search:
+        first = [search.ask() for _ in range(4)]
+        search.tell(first[0], 1.0)
+        rest = [search.ask() for _ in range(5)]
+    assert len({trial.code for trial in [*first, *rest]}) == 9
+
+
+def test_complaint_02_what_runs_is_known_to_the_ranker_and_not_drawn_again(tmp_path: Path) -> None:
+    seen = []
+
+    class Notes(EvolutionRanker):
+        def score(self, known, pool, rng):
+            seen.append((set(map(tuple, known.pending)), set(map(tuple, pool))))
+            return super().score(known, pool, rng)
+
+    with Search(SPACE, history=tmp_path / "x.db", ranker=Notes(), trials=8) as search:
+        asked = [search.ask() for _ in range(6)]
+    running = [tuple(SPACE.from_text([trial.code])[0]) for trial in asked]
+    for number, (pending, pool) in enumerate(seen, start=6 - len(seen)):
+        assert pending == set(running[:number])
+        assert not pending & pool
+
+
+@pytest.mark.slow
+def test_complaint_06_exceptions_are_tried_again_and_no_epoch_is_lost(tmp_path: Path) -> None:
+    with FaultySearch(tmp_path, "raises_once", trials=2, workers=1, retries=1) as search:
+        search.finish()
+        search.check()
+        assert search.rows("SELECT DISTINCT state, attempt, failures FROM trials") == [("complete", 2, 1)]
+        epochs = search.rows("SELECT attempt, step FROM epochs WHERE trial = 1 ORDER BY attempt, step")
+        assert epochs == [(1, 1), (1, 2), (2, 1)]
+
+
+def test_complaint_15_a_model_is_never_called_twice_at_once() -> None:
+    class Jealous:
+        info = RankerInfo("jealous")
+        alone = threading.Lock()
+        threads: set[int]
+
+        def __init__(self) -> None:
+            self.threads = set()
+
+        def load(self) -> None:
+            self.threads.add(threading.get_ident())
+
+        def score(self, known, pool, rng):
+            assert self.alone.acquire(blocking=False), "somebody else is in here"
+            time.sleep(0.02)
+            self.alone.release()
+            self.threads.add(threading.get_ident())
+            return np.zeros(len(pool))
+
+        def close(self) -> None:
+            self.threads.add(threading.get_ident())
+
+    ranker = Jealous()
+    thread, known, pool = RankerThread(ranker), ObservationLog(2).view(), np.zeros((3, 2), dtype=np.uint8)
+    thread.load()
+    callers = [threading.Thread(target=lambda: thread.rank(known, pool, np.random.default_rng(0))) for _ in range(5)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert thread.rank(known, pool, np.random.default_rng(0)).result(10).scores.tolist() == [0, 0, 0]
+    thread.close()
+    assert len(ranker.threads) == 1
+
+
+def test_complaint_16_a_decision_costs_as_much_after_20000_trials_as_after_500() -> None:
+    space = SearchSpace({f"p{at}": [0, 1, 2, 3] for at in range(20)})
+
+    def seconds(trials: int) -> float:
+        rng = np.random.default_rng(0)
+        codes = rng.integers(0, 4, size=(trials, 20), dtype=np.uint8)
+        log, candidates = ObservationLog(20), CandidatePool(space)
+        log.load(codes, rng.random(trials), codes[:0])
+        candidates.mark_seen(codes)
+        spent = []
+        for _ in range(15):
+            began = time.thread_time()
+            pool = candidates.draw(log.view(), 128, rng)
+            EvolutionRanker().score(log.view(), pool, rng)
+            spent.append(time.thread_time() - began)
+        return min(spent)
+
+    assert seconds(20_000) < 3 * seconds(500) + 0.001
+
+
+def test_complaint_17_workers_are_spread_over_the_gpus_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    assigned = devices.assign(4)
+    assert [device.name for device in assigned] == ["cuda:0", "cuda:1", "cuda:0", "cuda:1"]
+    assert {device.environment["CUDA_VISIBLE_DEVICES"] for device in assigned} == {"0", "1"}
+
+
+@pytest.mark.slow
+def test_complaint_18_what_crashes_after_its_end_has_its_result(tmp_path: Path) -> None:
+    with FaultySearch(tmp_path, "crashes_at_its_end", trials=3, workers=1, retries=0) as search:
+        search.finish()
+        search.check()
+        assert search.rows("SELECT DISTINCT state, failures FROM trials") == [("complete", 0)]
