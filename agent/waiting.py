@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-STEP = 1.0
+STEP = 0.25
 """Seconds between two looks at the clock; of a longer pause, twice as much is counted."""
 
 

@@ -237,12 +237,12 @@ def test_attempts_are_counted_in_the_history_also_after_a_restart(make_search, t
     objective = Objective("maximize", search._evaluator)
     with History.open(search.path, search.space.positions, objective, search.space.declared) as history:
         history.add(1, "000", "random")
-        for failed in (True, False, True):
+        for failed in (True, False, False):
             history.requeue(1, history.start(1, "gone:1:x", "cpu"), "boom", failed=failed)
     with pytest.raises(SearchFailedError):
         search.run()
     trial = trials_of(search)[0]
-    assert (trial.state, trial.attempt, trial.failures) == (TrialState.FAILED, 4, 3)
+    assert (trial.state, trial.attempt, trial.failures) == (TrialState.FAILED, 5, 3)
 
 
 def test_every_start_is_recorded_with_its_settings(make_search) -> None:

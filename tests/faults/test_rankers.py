@@ -46,21 +46,16 @@ def test_a_ranker_that_does_everything_wrong_ends_no_search(tmp_path: Path) -> N
         assert set(said[6:]) == {"the ranker is still busy with an earlier decision"}
 
 
-@pytest.mark.parametrize("what", ["truncated", "deleted", "overwritten"])
-def test_a_model_s_file_may_go_while_it_runs(tmp_path: Path, what: str) -> None:
+def test_a_model_s_file_may_go_while_it_runs(tmp_path: Path) -> None:
     """A mapped file that is truncated kills whoever reads it."""
-    tmp_path.joinpath("own").mkdir()
-    model = Path(shutil.copy(PACKAGED, tmp_path / "own" / "model.gguf"))
+    model = Path(shutil.copy(PACKAGED, tmp_path / "model.gguf"))
     ranker = f'model = "{model}"\nstartup = 1\npool = 16'
-    with FaultySearch(tmp_path, trials=8, workers=1, ranker=ranker) as search:
+    with FaultySearch(tmp_path / "run", trials=8, workers=1, ranker=ranker) as search:
         process = search.start()
         wait_for(lambda: search.count("end") >= 2)
-        if what == "truncated":
-            os.truncate(model, 0)
-        elif what == "deleted":
-            model.unlink()
-        else:
-            model.write_bytes(b"x" * model.stat().st_size)
+        os.truncate(model, 0)
+        wait_for(lambda: search.count("end") >= 5)
+        model.unlink()
         search.wait(process)
         search.check()
         assert set(reasons(search)) == {"worked"}

@@ -1,5 +1,6 @@
 """Evaluators that hang, crash, eat memory, print without end and leave children behind."""
 
+import os
 import time
 from pathlib import Path
 
@@ -86,8 +87,8 @@ def test_children_of_a_worker_whose_agent_is_gone_go_with_it(tmp_path: Path) -> 
 
 def test_a_machine_that_sleeps_loses_no_trial_and_doubles_none(tmp_path: Path) -> None:
     """All is stopped for far longer than a trial may take, twice: once everything, once the agent alone."""
-    asleep = 60.0 if LONG else 3.5
-    with FaultySearch(tmp_path, "second", trials=6, workers=2, timeout=2, retries=0) as search:
+    asleep = 60.0 if LONG else 4.0
+    with FaultySearch(tmp_path, "second", trials=6, workers=2, timeout=3, retries=0) as search:
         search.watch_moves()
         process = search.start()
         for sleepers in (lambda: [*workers_of(process.pid), process.pid], lambda: [process.pid]):
@@ -111,7 +112,7 @@ def test_a_clock_that_jumps_ends_no_trial(tmp_path: Path) -> None:
     """The wall clock of agent and workers is another one at every look, also of an agent that takes trials over."""
     (tmp_path / "clock").mkdir()
     (tmp_path / "clock" / "sitecustomize.py").write_text(JUMPING_CLOCK)
-    clock = {"PYTHONPATH": str(tmp_path / "clock")}
+    clock = {"PYTHONPATH": os.pathsep.join([str(tmp_path / "clock"), os.environ.get("PYTHONPATH", "")])}
     with FaultySearch(tmp_path, "second", trials=4, timeout=10, retries=0, environment=clock) as search:
         search.watch_moves()
         process = search.start()
@@ -121,3 +122,5 @@ def test_a_clock_that_jumps_ends_no_trial(tmp_path: Path) -> None:
         search.finish()
         search.check()
         assert search.rows("SELECT DISTINCT attempt, state FROM trials") == [(1, "complete")]
+        ((spread,),) = search.rows("SELECT max(created_at) - min(created_at) FROM trials")
+        assert spread > 3000, "the clock did not jump"
