@@ -12,7 +12,6 @@ import os
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -86,7 +85,7 @@ def _check_existing(path: Path, meta: Mapping[str, Any]) -> None:
         with translated(path):
             _check_schema(path, db)
             if (found := db.conn.execute("PRAGMA integrity_check(1)").fetchone()[0]) != "ok":
-                raise HistoryError(f"{path}: the history is damaged ({one_line(str(found))}); {mend('')}")
+                raise damaged(path, one_line(str(found)))
             check_same_search(path, db, meta)
     finally:
         db.close()
@@ -223,38 +222,11 @@ def _check_schema(path: Path, db: Database) -> None:
     tables = db.table_names()
     if not tables:
         return
-    if MIGRATIONS.migrations_table not in tables or not (applied := _applied(path, db)):
+    if MIGRATIONS.migrations_table not in tables or not (applied := MIGRATIONS.applied(db)):
         raise HistoryError(f"{path}: is an SQLite file of another program; choose another history path")
-    ours = [migration.name for migration in MIGRATIONS._migrations]
-    if newer := sorted(applied - set(ours)):
+    ours = {migration.name for migration in MIGRATIONS._migrations}
+    if newer := sorted({migration.name for migration in applied} - ours):
         raise HistoryError(f"{path}: was written by a newer ncode-search (schema {newer[-1]}); upgrade ncode-search")
-    if _columns(db) != _expected_columns(tuple(name for name in ours if name in applied)):
-        raise HistoryError(f"{path}: the history is damaged (its tables are not as they were made); {mend('')}")
-
-
-def _applied(path: Path, db: Database) -> set[str]:
-    try:
-        return {migration.name for migration in MIGRATIONS.applied(db)}
-    except KeyError:
-        raise HistoryError(f"{path}: the history is damaged (it does not say how it was made); {mend('')}") from None
-
-
-@lru_cache
-def _expected_columns(applied: tuple[str, ...]) -> dict[str, list[Any]]:
-    """The tables that these migrations make, with their columns."""
-    db = Database(memory=True)
-    try:
-        left = [migration.name for migration in MIGRATIONS._migrations if migration.name not in applied]
-        MIGRATIONS.apply(db, stop_before=left)
-        return _columns(db)
-    finally:
-        db.close()
-
-
-def _columns(db: Database) -> dict[str, list[Any]]:
-    known = ("meta", "trials", "epochs", "decisions", "narrowings", "duplicates", "starts")
-    tables = [name for name in known if name in db.table_names()]
-    return {name: db.conn.execute(f"PRAGMA table_info({name})").fetchall() for name in tables}
 
 
 def check_same_search(path: Path, db: Database, meta: Mapping[str, Any]) -> None:

@@ -110,10 +110,9 @@ class History:
 
     def record_start(self, settings: Mapping[str, Any]) -> None:
         """Record with which of the settings that may change the search is started now."""
+        row = [time.time(), json.dumps(settings)]
         with database.immediate(self._db):
-            self._db.execute(
-                "INSERT INTO starts (started_at, settings) VALUES (?, ?)", [time.time(), json.dumps(settings)]
-            )
+            self._db.execute("INSERT INTO starts (started_at, settings) VALUES (?, ?)", row)
 
     # Moves
 
@@ -377,7 +376,7 @@ class History:
         return [_to_row(Duplicate, row) for row in rows]
 
     def starts(self) -> list[dict[str, Any]]:
-        """With which settings the search was started, each time: ``at`` (seconds since 1970) and ``settings``."""
+        """With which settings the search was started, each time: ``at``, in seconds since 1970, and ``settings``."""
         rows = self._db.conn.execute("SELECT started_at, settings FROM starts ORDER BY id")
         return [{"at": at, "settings": json.loads(text)} for at, text in rows]
 

@@ -34,6 +34,9 @@ from ncode_search.evaluators.registry import build
 NICENESS = 10
 """How far training stands back behind the ranker and everything else on the machine."""
 
+PATIENCE = 2.0
+"""Seconds that a training stands still for another process's transaction; results are insisted on."""
+
 _ERROR_LIMIT = 20_000
 
 
@@ -91,7 +94,7 @@ class Worker:
         self._setup = setup
         self._evaluator = evaluator
         self._channel = channel
-        self._history = History.attach(Path(setup.history))
+        self._history = History.attach(Path(setup.history), patience=PATIENCE)
         self._keeper = Keeper(Path(setup.history), setup.timeout)
         self._keeper.start()
 
@@ -122,7 +125,7 @@ class Worker:
 
     def _insist(self, write: Callable[[], None]) -> None:
         """Write a result, however long the file is locked or the disk full: a training must not be lost to that."""
-        for pause in itertools.chain((1, 5), itertools.repeat(15)):
+        for pause in itertools.chain((0.5, 2, 5), itertools.repeat(15)):
             try:
                 write()
                 return

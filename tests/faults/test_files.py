@@ -13,7 +13,7 @@ import pytest
 
 from ncode_search.agent.errors import HistoryError
 from ncode_search.agent.search_file import SearchFile
-from tests.faults.harness import LONG, FaultySearch, wait_for
+from tests.faults.harness import LONG, FaultySearch, wait_for, workers_of
 
 pytestmark = pytest.mark.slow
 
@@ -58,18 +58,36 @@ def test_a_full_disk_makes_the_search_wait_until_there_is_room(tmp_path: Path) -
 
 
 def test_a_file_that_another_process_locks_makes_the_search_wait(tmp_path: Path) -> None:
-    with FaultySearch(tmp_path, trials=12, workers=2, timeout=1, retries=0) as search:
+    with FaultySearch(tmp_path, "silent", trials=12, workers=2, timeout=1.5, retries=0) as search:
         search.watch_moves()
         process = search.start()
         wait_for(lambda: search.count("end") >= 2)
         with contextlib.closing(sqlite3.connect(search.history, timeout=10, isolation_level=None)) as db:
             db.execute("BEGIN IMMEDIATE")
-            time.sleep(30 if LONG else 3)
+            time.sleep(30 if LONG else 4)
             assert process.poll() is None
             db.execute("ROLLBACK")
         search.wait(process)
         search.check()
         assert search.rows("SELECT DISTINCT state, failures FROM trials") == [("complete", 0)]
+
+
+@pytest.mark.skipif(not LONG, reason="the long form only: `make faults`")
+def test_a_signal_is_heard_while_the_file_is_locked(tmp_path: Path) -> None:
+    with FaultySearch(tmp_path, "second", trials=6, retries=0) as search:
+        search.watch_moves()
+        process = search.start()
+        wait_for(lambda: search.count("end") >= 2)
+        with contextlib.closing(sqlite3.connect(search.history, timeout=10, isolation_level=None)) as db:
+            db.execute("BEGIN IMMEDIATE")
+            workers = workers_of(process.pid)
+            time.sleep(3)
+            process.terminate()
+            process.wait(20)
+            search.kill(*workers)  # for the witness: they went with their agent
+            db.execute("ROLLBACK")
+        search.finish()
+        search.check()
 
 
 def test_a_reader_that_holds_a_transaction_disturbs_nobody(tmp_path: Path) -> None:

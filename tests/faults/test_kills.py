@@ -35,7 +35,7 @@ def test_a_search_killed_at_random_points_is_the_one_it_would_have_been(tmp_path
 @pytest.mark.timeout(3600 if LONG else 120)
 def test_two_workers_survive_kills_of_whatever_there_is(tmp_path: Path) -> None:
     kills = KILLS // 4
-    with FaultySearch(tmp_path, "quick", trials=8 * kills) as search:
+    with FaultySearch(tmp_path, "second", trials=4 * kills) as search:
         search.watch_moves()
         kill_at_random(search, kills, random.Random(2))
         search.check()
