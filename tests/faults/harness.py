@@ -36,7 +36,7 @@ function = "fault_functions:{function}"
 [ranker]
 {ranker}
 """
-SPACE = "\n".join(f"{name} = [0, 1, 2, 3, 4]" for name in "abcd")
+SPACE = "\n".join(f"{name} = [0, 1, 2, 3, 4]" for name in "abcde")
 
 
 class FaultySearch:
@@ -170,10 +170,10 @@ def wait_for(condition: Callable[[], object], seconds: float = 30.0) -> None:
         time.sleep(0.01)
 
 
-def kill_at_random(search: FaultySearch, kills: int, moment: random.Random) -> None:
-    """Kill the agent, a worker or both at random moments, and start again what needs it."""
+def kill_at_random(search: FaultySearch, kills: int, moment: random.Random) -> int:
+    """Kill the agent, a worker or both at random moments, start again what needs it, and finish; returns how often."""
     process = search.start()
-    for _ in range(kills):
+    for done in range(kills):
         seen = search.count("begin")
         victim = moment.choice(("agent", "worker", "both"))
         if victim != "agent" or moment.random() < 0.5:  # the others: while it starts
@@ -181,7 +181,7 @@ def kill_at_random(search: FaultySearch, kills: int, moment: random.Random) -> N
         time.sleep(moment.uniform(0, 0.3))
         if process.poll() is not None:
             search.wait(process)
-            return
+            return done
         workers = workers_of(process.pid)
         victims = {"agent": [process.pid], "worker": workers[:1], "both": [process.pid, *workers[:1]]}[victim]
         search.kill(*moment.sample(victims, len(victims)))
@@ -189,6 +189,7 @@ def kill_at_random(search: FaultySearch, kills: int, moment: random.Random) -> N
             process.wait()
             process = search.start()
     search.wait(process, 120)
+    return kills
 
 
 @contextlib.contextmanager
