@@ -47,6 +47,11 @@ def second(config, context):
     return evaluate(config, context, 1.0)
 
 
+def long(config, context):
+    """Long enough for another agent to take it over."""
+    return evaluate(config, context, 5.0)
+
+
 def hostile(config, context):
     """Position `fate` says what happens to the first attempt at a trial; the second one is well."""
     marker = Path(os.environ["NCODE_TEST_LOG"]).with_suffix(f".{context.code}")

@@ -113,7 +113,7 @@ def test_a_clock_that_jumps_ends_no_trial(tmp_path: Path) -> None:
     (tmp_path / "clock").mkdir()
     (tmp_path / "clock" / "sitecustomize.py").write_text(JUMPING_CLOCK)
     clock = {"PYTHONPATH": os.pathsep.join([str(tmp_path / "clock"), os.environ.get("PYTHONPATH", "")])}
-    with FaultySearch(tmp_path, "second", trials=4, timeout=10, retries=0, environment=clock) as search:
+    with FaultySearch(tmp_path, "long", trials=2, timeout=20, retries=0, environment=clock) as search:
         search.watch_moves()
         process = search.start()
         wait_for(lambda: search.count("begin") == 2)
