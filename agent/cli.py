@@ -6,7 +6,7 @@ Nothing heavier than click is imported before a command needs it.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -108,16 +108,24 @@ def trials(history: Path, form: str | None) -> None:
 
 
 @cli.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--code", help="The configuration to try, as NCode text; default: one drawn with the file's seed.")
+def check_evaluator(file: Path, code: str | None) -> None:
+    """Try whether the evaluator of FILE.toml does what searches need of it.
+
+    It trains one configuration about four times: take few epochs and little data. Exits with 1 where a check failed.
+    """
+    from ncode_search.agent.evaluator_check import check_lines
+
+    _report(check_lines(file, code))
+
+
+@cli.command()
 def doctor() -> None:
     """Check this machine: the core's build, llama.cpp, GPUs, and the packaged ranker."""
     from ncode_search.agent.doctor import examine
 
-    healthy = True
-    for line, good in examine():
-        _print(line)
-        healthy = healthy and good
-    if not healthy:
-        sys.exit(1)
+    _report(examine())
 
 
 ranker_group.add_command(evaluate)
@@ -136,6 +144,16 @@ def _read(path: Path) -> Iterator[History]:
 
 def _print(text: str) -> None:
     print(text, flush=False)
+
+
+def _report(lines: Iterable[tuple[str, bool]]) -> None:
+    """Print lines as they come, each of which is good or not; exit with 1 where one was not."""
+    healthy = True
+    for line, good in lines:
+        print(line, flush=True)
+        healthy = healthy and good
+    if not healthy:
+        sys.exit(1)
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
 
 from ncode_search.evaluators import cnn_space
-from ncode_search.evaluators.base import Context, DivergedError, EvaluatorError, Result
+from ncode_search.evaluators.base import Context, DivergedError, EvaluatorError, Pruned, Result
 from ncode_search.evaluators.cnn_network import Network, count_parameters
 from ncode_search.evaluators.images import ImageData, Split, digits, image_folder
 from ncode_search.evaluators.torch_state import get_random_state, set_random_state, trial_state
@@ -104,7 +104,7 @@ class CnnEvaluator:
 
         for epoch in range(done + 1, self.epochs + 1):
             order = torch.randperm(len(images.train), generator=training.shuffle)
-            train_loss = self._train(network, optimizer, order, device)
+            train_loss = self._train(network, optimizer, order, context)
             if not math.isfinite(train_loss):
                 raise DivergedError(
                     f"the training loss is {train_loss} in epoch {epoch}; a lower learning_rate may help"
@@ -119,11 +119,15 @@ class CnnEvaluator:
             metrics["test_accuracy"] = self._accuracy(network, images.test, device)
         return Result(val_accuracy, metrics)
 
-    def _train(self, network: nn.Module, optimizer: torch.optim.Optimizer, order: torch.Tensor, device: str) -> float:
+    def _train(
+        self, network: nn.Module, optimizer: torch.optim.Optimizer, order: torch.Tensor, context: Context
+    ) -> float:
         """One epoch; the mean loss of its images."""
         network.train()
-        total = torch.zeros((), device=device)
-        for images, labels in self._images.batches(self._images.train, order, self.batch_size, device):
+        total = torch.zeros((), device=context.device)
+        for images, labels in self._images.batches(self._images.train, order, self.batch_size, context.device):
+            if context.should_stop:
+                raise Pruned("the search has no more use for it")
             loss = cross_entropy(network(images), labels)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]

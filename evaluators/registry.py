@@ -38,7 +38,7 @@ def build(kind: str, options: Mapping[str, Any], folder: Path, space: Mapping[st
     Raises:
         EvaluatorError: one line that names the key, what is wrong and the mend.
     """
-    cls = _load(kind)
+    cls = class_of(kind)
     try:
         check_options(cls, options, where="[evaluator]", owner=f'kind = "{kind}"')
     except OptionError as error:
@@ -50,7 +50,8 @@ def build(kind: str, options: Mapping[str, Any], folder: Path, space: Mapping[st
     return evaluator
 
 
-def _load(kind: str) -> Any:
+def class_of(kind: str) -> Any:
+    """The dataclass of a kind. Raises `EvaluatorError` where there is none, or its libraries are not installed."""
     if kind not in KINDS:
         raise EvaluatorError(f'[evaluator] kind = "{kind}" is unknown; {suggest(kind, KINDS)}')
     module, _, name = KINDS[kind].partition(":")

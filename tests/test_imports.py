@@ -47,7 +47,13 @@ ORDER = [
     {"agent.search"},
     {"agent.space_file"},
     {"agent.search_file", "agent.report", "agent.export", "agent.doctor"},
-    {"agent.running", "agent.space_report", "agent.bench_commands", "agent.ranker_commands"},
+    {
+        "agent.running",
+        "agent.space_report",
+        "agent.evaluator_check",
+        "agent.bench_commands",
+        "agent.ranker_commands",
+    },
     {"agent.cli"},
     {"agent.__main__"},
 ]

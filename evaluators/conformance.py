@@ -1,0 +1,301 @@
+"""Whether an evaluator keeps the contract of `base`: tried out, in about four trainings of one configuration.
+
+`examine` runs the checks below and says what it found, one finding a check. The project's own evaluators are tested
+with it, and ``ncode check-evaluator FILE.toml`` runs it on a user's.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import gc
+import json
+import math
+import sys
+import tempfile
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ncode_search.evaluators.base import CHECKPOINT, Context, Evaluator, EvaluatorError, Pruned, Result
+from ncode_search.evaluators.registry import build, class_of
+
+LEAK = 32 << 20
+"""Bytes by which the process may grow over the later evaluations: allocators keep some."""
+
+
+class Verdict(Enum):
+    """What a check came to."""
+
+    GOOD = "ok"
+    NOTE = "note"
+    """The contract allows it, and the search can do less with it."""
+    BAD = "FAILED"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check's outcome."""
+
+    check: str
+    verdict: Verdict
+    text: str
+    """One line for a person."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An evaluator as a search file describes it, and a configuration to try it with."""
+
+    kind: str
+    options: Mapping[str, Any]
+    folder: Path
+    """Where relative paths start."""
+    space: Mapping[str, Sequence[Any]]
+    config: Mapping[str, Any]
+    code: str
+    seed: int = 0
+    device: str = "cpu"
+    threads: int = 1
+
+    def build(self, **changes: Any) -> Evaluator:
+        """The evaluator, with other options where `changes` say so. Raises `EvaluatorError`."""
+        return build(self.kind, {**self.options, **changes}, self.folder, self.space)
+
+
+@dataclass
+class _Run:
+    """One evaluation: what it reported, and how it ended."""
+
+    reports: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+    result: Result | None = None
+    """None where `Pruned` came out."""
+
+    @property
+    def steps(self) -> list[int]:
+        return [step for step, _ in self.reports]
+
+    @property
+    def found(self) -> str:
+        """All that two runs of one seed have in common, as text, in which NaN equals NaN."""
+        assert self.result is not None
+        return json.dumps([self.result.value, dict(self.result.metrics), self.reports], sort_keys=True, default=float)
+
+
+def examine(subject: Subject) -> Iterator[Finding]:
+    """Every check in turn, as soon as it is done. Raises `EvaluatorError` where the evaluator cannot be built at all.
+
+    An evaluation that raises ends the examination with a bad finding.
+    """
+    yield _refuses_the_impossible(subject)
+    with tempfile.TemporaryDirectory() as folder:
+        examination = _Examination(subject, subject.build(), Path(folder))
+        for check in (
+            examination.scores,
+            examination.reports_every_epoch,
+            examination.is_deterministic,
+            examination.stops_at_a_report,
+            examination.resumes,
+            examination.sees_that_it_should_stop,
+            examination.frees_its_memory,
+        ):
+            name = check.__name__.replace("_", " ")
+            try:
+                verdict, text = check()
+            except Exception as error:  # an evaluator may raise anything
+                reason = " ".join(f"{type(error).__name__}: {error}".split())
+                yield Finding(name, Verdict.BAD, f"raised {reason}")
+                return
+            yield Finding(name, verdict, text)
+
+
+class _Examination:
+    """The checks that evaluate. They go in order, for later ones compare with what earlier ones found."""
+
+    def __init__(self, subject: Subject, evaluator: Evaluator, folder: Path) -> None:
+        self._subject = subject
+        self._evaluator = evaluator
+        self._folder = folder
+        self._whole = _Run()
+        self._held = 0
+        self._stopped_at = 0
+
+    def scores(self) -> tuple[Verdict, str]:
+        self._whole = self._run("whole")
+        self._held = held_memory(self._subject.device)
+        result = self._whole.result
+        if result is None:
+            return Verdict.BAD, "it raised Pruned, which nobody asked for; give another configuration"
+        if not math.isfinite(result.value):
+            return Verdict.BAD, f"the score is {result.value}; raise an error instead"
+        return Verdict.GOOD, f"{float(result.value):.6g}"
+
+    def reports_every_epoch(self) -> tuple[Verdict, str]:
+        steps, wanted = self._whole.steps, getattr(self._evaluator, "epochs", None)
+        if not steps:
+            return Verdict.NOTE, "it reports nothing: no trial can be stopped early"
+        if steps != list(range(1, len(steps) + 1)) or (wanted is not None and len(steps) != wanted):
+            should = f"1 to {wanted or len(steps)}"
+            return Verdict.BAD, f"it reported the steps {_listed(steps)}; they should be {should}"
+        return self._last_report(self._whole.reports[-1][1])
+
+    def _last_report(self, metrics: Mapping[str, float]) -> tuple[Verdict, str]:
+        result, metric = self._whole.result, getattr(self._evaluator, "score_metric", None)
+        assert result is not None
+        if metric is None:
+            return Verdict.GOOD, f"{len(self._whole.steps)} of them: {', '.join(metrics)}"
+        if metric not in metrics or metrics[metric] != result.value:
+            said = metrics.get(metric, "missing")
+            return Verdict.BAD, f"{metric} should be the score, {result.value}, in the last report; it is {said}"
+        return Verdict.GOOD, f"{len(self._whole.steps)} of them; the last {metric} is the score"
+
+    def is_deterministic(self) -> tuple[Verdict, str]:
+        again = self._run("again")
+        if again.result is not None and again.found == self._whole.found:
+            return Verdict.GOOD, "a second evaluation with the seed came to the same"
+        differs = "a second evaluation with the seed came to something else"
+        if self._subject.device != "cpu":
+            return Verdict.NOTE, f"{differs}; on a GPU it may"
+        return Verdict.BAD, f"{differs}; draw everything random from context.seed"
+
+    def stops_at_a_report(self) -> tuple[Verdict, str]:
+        if len(self._whole.steps) < 2:
+            return Verdict.NOTE, "with fewer than two reports there is nothing to stop"
+        self._stopped_at = len(self._whole.steps) // 2
+        stopped = self._run("stopped", stop_at=self._stopped_at)
+        if len(stopped.steps) > self._stopped_at:
+            return Verdict.BAD, f"it went on after report {self._stopped_at} had raised Pruned; let it through"
+        return Verdict.GOOD, f"Pruned out of report {self._stopped_at} ended it"
+
+    def resumes(self) -> tuple[Verdict, str]:
+        if not (self._folder / "stopped" / CHECKPOINT).exists():
+            return Verdict.NOTE, "it makes no checkpoint: a trial that was killed or stopped starts anew"
+        rest = self._run("stopped")
+        if rest.steps != self._whole.steps[self._stopped_at :]:
+            return Verdict.BAD, (
+                f"stopped at report {self._stopped_at} it went on with {_listed(rest.steps)}; "
+                "checkpoint before you report, and begin where the restored state says"
+            )
+        rest.reports = self._whole.reports[: self._stopped_at] + rest.reports
+        if rest.result is None or rest.found != self._whole.found:
+            return self._resumed_elsewhere()
+        return Verdict.GOOD, f"from report {self._stopped_at} on, to the same result"
+
+    def _resumed_elsewhere(self) -> tuple[Verdict, str]:
+        if self._subject.device != "cpu":
+            return Verdict.NOTE, "it came to another result than in one go; on a GPU it may"
+        return Verdict.BAD, (
+            "it came to another result than in one go; keep the states of optimizer, schedule and random generators"
+        )
+
+    def sees_that_it_should_stop(self) -> tuple[Verdict, str]:
+        if len(self._whole.steps) < 2:
+            return Verdict.NOTE, "with fewer than two reports there is nothing to stop"
+        asked = self._run("asked", should_stop=True)
+        if len(asked.steps) > 1:
+            return Verdict.NOTE, "it goes on to its next report although should_stop is true; fine for short epochs"
+        return Verdict.GOOD, "it ended within an epoch"
+
+    def frees_its_memory(self) -> tuple[Verdict, str]:
+        grown = held_memory(self._subject.device) - self._held
+        if grown > LEAK:
+            return Verdict.BAD, f"{grown / 2**20:.0f} MiB more are held than after the first evaluation"
+        return Verdict.GOOD, "no more is held than after the first evaluation"
+
+    def _run(self, trial: str, stop_at: int | None = None, should_stop: bool = False) -> _Run:
+        """One evaluation. Evaluations of one `trial` are attempts at it: they share its folder."""
+        run, stopped = _Run(), should_stop
+
+        def report(step: int, **metrics: float) -> None:
+            nonlocal stopped
+            run.reports.append((step, {name: float(value) for name, value in metrics.items()}))
+            stopped = stopped or step == stop_at
+            if stopped and (stop_at is not None or step > 1):
+                raise Pruned("asked to")
+
+        subject = self._subject
+        context = Context(
+            1, subject.code, subject.seed, subject.device, subject.threads, subject.folder, report,
+            self._folder / trial, lambda: stopped,
+        )  # fmt: skip
+        try:
+            answer = self._evaluator(subject.config, context)
+        except Pruned:
+            return run
+        run.result = answer if isinstance(answer, Result) else Result(float(answer))
+        return run
+
+
+def _refuses_the_impossible(subject: Subject) -> Finding:
+    accepted = [said for said, attempt in _impossible(subject) if not _is_refused(attempt)]
+    if accepted:
+        verdict, text = Verdict.BAD, f"accepted: {', '.join(accepted)}; check them in __post_init__ or check_space"
+    else:
+        verdict, text = Verdict.GOOD, f"{sum(1 for _ in _impossible(subject))} of them, each with one line"
+    return Finding("refuses impossible options", verdict, text)
+
+
+def _impossible(subject: Subject) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """What no evaluator can be built from: how it is called, and a try to do it."""
+    yield "an unknown key", partial(subject.build, **{"no such key": 1})
+    cls = class_of(subject.kind)
+    hints = typing.get_type_hints(cls)
+    for option in dataclasses.fields(cls):
+        if not option.init:
+            continue
+        members = typing.get_args(hints[option.name]) or (hints[option.name],)
+        yield f"{option.name} = [[]]", partial(subject.build, **{option.name: [[]]})
+        if int in members:
+            yield f"{option.name} = {-(10**9)}", partial(subject.build, **{option.name: -(10**9)})
+        if float in members:
+            yield f"{option.name} = nan", partial(subject.build, **{option.name: math.nan})
+    if hasattr(cls, "check_space"):
+        space = {**subject.space, "no such position": ["a", "b"]}
+        yield "an unknown position", partial(dataclasses.replace(subject, space=space).build)
+
+
+def _is_refused(attempt: Callable[[], Any]) -> bool:
+    try:
+        attempt()
+    except EvaluatorError as error:
+        return "\n" not in str(error)
+    except Exception:  # whatever else it raises, it is no clear line
+        return False
+    return False
+
+
+def held_memory(device: str) -> int:
+    """Bytes that are in use now, after everything that nobody needs is gone: on a GPU torch's, else the process's."""
+    gc.collect()
+    if device != "cpu":
+        import torch
+
+        return torch.cuda.memory_allocated(device)
+    _give_back_free_memory()
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except OSError:  # not Linux: what is left can still be counted, if it is torch's
+        return _tensor_memory()
+    return pages * 4096
+
+
+def _give_back_free_memory() -> None:
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's; musl has none
+        if trim is not None:
+            trim(0)
+
+
+def _tensor_memory() -> int:
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return 0
+    return sum(one.nbytes for one in gc.get_objects() if isinstance(one, torch.Tensor))
+
+
+def _listed(steps: Sequence[int]) -> str:
+    return ", ".join(map(str, steps[:12])) + (", ..." if len(steps) > 12 else "") if steps else "none"
