@@ -142,12 +142,18 @@ class History:
             if decision is not None:
                 self._add_decision(trial, decision, now)
 
-    def start(self, trial: int, worker: str, device: str, lease: float | None = LEASE) -> int:
-        """queued → running, for another attempt; None: without a lease. Returns the attempt's number, from 1."""
-        columns = {"worker": worker, "device": device, "started_at": time.time(), **lease_columns(lease)}
+    def start(
+        self, trial: int, worker: str, device: str, lease: float | None = LEASE, budget: int | None = None
+    ) -> int:
+        """queued → running, for another attempt; None: without a lease. `budget` is the trial's if it is its first
+        attempt. Returns the attempt's number, from 1.
+        """
+        columns: dict[str, Any] = {"worker": worker, "device": device, **lease_columns(lease)}
         with database.immediate(self._db):
             attempt = self._attempt(trial)
-            self._move(trial, attempt, TrialState.RUNNING, None, attempt=attempt + 1, **columns)
+            if attempt == 0:
+                columns["budget"] = budget
+            self._move(trial, attempt, TrialState.RUNNING, None, attempt=attempt + 1, started_at=time.time(), **columns)
         return attempt + 1
 
     def renew(self, trial: int, attempt: int, lease: float = LEASE) -> bool:
@@ -175,13 +181,23 @@ class History:
             )
         return bool(taken.rowcount)
 
-    def report(self, trial: int, attempt: int, step: int, metrics: Mapping[str, float]) -> None:
+    def report(
+        self, trial: int, attempt: int, step: int, metrics: Mapping[str, float], score: float | None = None
+    ) -> None:
         """Record the numbers of one epoch of a running attempt; a late report of an older attempt is dropped."""
         with database.immediate(self._db):
             self._db.execute(
-                "INSERT OR REPLACE INTO epochs (trial, attempt, step, metrics, reported_at) "
-                "SELECT id, attempt, ?, ?, ? FROM trials WHERE id = ? AND attempt = ? AND state = 'running'",
-                [step, json.dumps(metrics), time.time(), trial, attempt],
+                "INSERT OR REPLACE INTO epochs (trial, attempt, step, metrics, score, reported_at) "
+                "SELECT id, attempt, ?, ?, ?, ? FROM trials WHERE id = ? AND attempt = ? AND state = 'running'",
+                [step, json.dumps(metrics), score, time.time(), trial, attempt],
+            )
+
+    def grant(self, trial: int, attempt: int, budget: int) -> None:
+        """Let a running attempt go on to `budget` epochs."""
+        with database.immediate(self._db):
+            self._db.execute(
+                "UPDATE trials SET budget = ? WHERE id = ? AND attempt = ? AND state = 'running'",
+                [budget, trial, attempt],
             )
 
     def complete(
@@ -200,9 +216,24 @@ class History:
         done = {"value": value, "metrics": json.dumps(metrics or {}), "error": None}
         self._finish(trial, attempt, TrialState.COMPLETE, spent, **done)
 
-    def prune(self, trial: int, attempt: int, reason: str | None = None, spent: Spent | None = None) -> None:
-        """running → pruned; of an attempt that was taken back as with `complete`."""
-        self._finish(trial, attempt, TrialState.PRUNED, spent, error=reason)
+    def prune(
+        self, trial: int, attempt: int, reason: str | None = None, spent: Spent | None = None, *, for_good: bool = True
+    ) -> None:
+        """running → pruned; its metrics are those of its last report. Not `for_good`: it keeps its budget, so that it
+        may be promoted. Of an attempt that was taken back as with `complete`.
+        """
+        columns: dict[str, Any] = {"error": reason, "metrics": self._last_report(trial)}
+        if for_good:
+            columns["budget"] = None
+        self._finish(trial, attempt, TrialState.PRUNED, spent, **columns)
+
+    def promote(self, trial: int, budget: int) -> None:
+        """pruned → queued, to go on from its checkpoint to `budget` epochs."""
+        with database.immediate(self._db):
+            self._move(
+                trial, self._attempt(trial), TrialState.QUEUED, None, source=TrialState.PRUNED,
+                budget=budget, worker=None, device=None, finished_at=None, metrics=None, error=None,
+            )  # fmt: skip
 
     def fail(self, trial: int, attempt: int, error: str, spent: Spent | None = None) -> None:
         """running → failed."""
@@ -212,9 +243,9 @@ class History:
         self, trial: int, attempt: int, error: str | None = None, spent: Spent | None = None, *, failed: bool = False
     ) -> None:
         """running → queued, after an attempt that failed with `error`, or one that was interrupted."""
-        columns = {"worker": None, "device": None, "error": error, **lease_columns(None)}
+        columns: dict[str, Any] = {"worker": None, "device": None, "error": error, **lease_columns(None)}
         with database.immediate(self._db):
-            self._move(trial, attempt, TrialState.QUEUED, spent, **columns)
+            self._move(trial, attempt, TrialState.QUEUED, spent, source=TrialState.RUNNING, **columns)
             if failed:
                 self._count_failure(trial)
 
@@ -244,10 +275,20 @@ class History:
                 [attempt, state.value, columns.get("value"), columns.get("metrics"), time.time(), trial, attempt],
             )
 
-    def _move(self, trial: int, at_attempt: int, to: TrialState, spent: Spent | None, **columns: Any) -> None:
-        """The one guard of the state machine; call it inside a transaction."""
+    def _move(
+        self,
+        trial: int,
+        at_attempt: int,
+        to: TrialState,
+        spent: Spent | None,
+        source: TrialState | None = None,
+        **columns: Any,
+    ) -> None:
+        """The one guard of the state machine; call it inside a transaction. `source`: which state to come from, where
+        several may.
+        """
         sets = ", ".join(f"{name} = ?" for name in columns)
-        allowed = ", ".join(f"'{state.value}'" for state in PREDECESSORS[to])
+        allowed = ", ".join(f"'{state.value}'" for state in PREDECESSORS[to] if source in (None, state))
         moved = self._db.execute(
             f"UPDATE trials SET state = ?, {sets} WHERE id = ? AND attempt = ? "
             f"AND (state IN ({allowed}) OR (? AND state = 'queued' AND attempt > 0))",
@@ -263,6 +304,12 @@ class History:
                 "peak_memory = nullif(max(coalesce(peak_memory, 0), ?), 0) WHERE id = ?",
                 [spent.seconds, spent.peak_memory, trial],
             )
+
+    def _last_report(self, trial: int) -> str | None:
+        row = self._db.conn.execute(
+            "SELECT metrics, step FROM epochs WHERE trial = ? ORDER BY step DESC, attempt DESC LIMIT 1", [trial]
+        ).fetchone()
+        return None if row is None else json.dumps({**json.loads(row[0]), "epoch": row[1]})
 
     def _standing(self, trial: int) -> str:
         row = self._db.execute("SELECT state, attempt FROM trials WHERE id = ?", [trial]).fetchone()
@@ -346,10 +393,12 @@ class History:
         return str(self._db.conn.execute("SELECT coalesce(group_concat(canonical, ''), '') FROM trials").fetchone()[0])
 
     def finished(self) -> tuple[list[str], NDArray[np.float64]]:
-        """Canonical codes and values of all finished trials in the order in which they finished; NaN: no value."""
+        """Canonical codes and values of all finished trials in the order in which they finished; NaN: no value. Not
+        those that were pruned with a score; see `fidelity.stopped`.
+        """
         rows = self._db.conn.execute(
-            "SELECT canonical, value FROM trials WHERE state IN ('complete', 'failed', 'pruned') "
-            "ORDER BY finished_at, id"
+            "SELECT canonical, value FROM trials WHERE state IN ('complete', 'failed') OR state = 'pruned' AND "
+            "NOT EXISTS (SELECT 1 FROM epochs WHERE trial = trials.id AND score IS NOT NULL) ORDER BY finished_at, id"
         ).fetchall()
         return [row[0] for row in rows], np.array([row[1] for row in rows], dtype=np.float64)
 

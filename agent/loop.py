@@ -96,11 +96,13 @@ class SearchLoop:
         proposing.add_done_callback(lambda _: self._wake())
         beating = asyncio.create_task(self._beat())
         try:
-            while not self._is_done():
+            while True:
                 self._pool.check()
                 if proposing.done():
                     proposing.result()
                 self._dispatch()
+                if self._is_done():
+                    break
                 await self._dispatcher_wakes.wait()
                 self._dispatcher_wakes.clear()
         finally:
@@ -124,8 +126,12 @@ class SearchLoop:
 
     def _needs_proposal(self) -> bool:
         session = self._session
-        missing = self._settings.trials - session.completed - session.live
+        missing = self._settings.trials - session.completed - self._bound_to_complete(session.live)
         return missing > 0 and len(session.queue) < len(self._workers)
+
+    def _bound_to_complete(self, live: int) -> int:
+        """Those of so many trials under way that will complete; where trials are stopped early, nobody knows of any."""
+        return live if self._settings.stop is None else 0
 
     async def _propose(self) -> bool:
         """Make one decision; False where no new code is found."""
@@ -150,11 +156,30 @@ class SearchLoop:
         session = self._session
         while session.orphans and self._pool.has_room:
             self._pool.spawn(self._await_orphan(session.orphans.popleft(), self._free.pop()))
-        while session.queue and self._pool.has_room and not self._stopping:
-            if session.completed + len(self._pool) >= self._settings.trials:
+        while self._pool.has_room and not self._stopping:
+            if session.completed + self._bound_to_complete(len(self._pool)) >= self._settings.trials:
                 return
-            self._pool.spawn(self._train(session.queue.popleft(), self._free.pop()))
+            chosen = self._next()
+            if chosen is None:
+                return
+            self._pool.spawn(self._train(chosen, self._free.pop()))
             self._proposer_wakes.set()
+
+    def _next(self) -> Chosen | None:
+        """What was interrupted goes first, then what may go on, then what is new."""
+        session, settings = self._session, self._settings
+        goes_first = session.queue and not session.queue[0].is_new
+        # One worker makes a repeatable search: a promotion waits until the next trial is chosen, as it does that trial.
+        may_promote = len(self._workers) > 1 or session.queue or self.exhausted
+        if settings.stop == "asha" and may_promote and not goes_first:
+            try:
+                promoted = session.promote(settings.reduction)
+            except sqlite3.OperationalError as error:
+                logger.warning("the history cannot be written (%s); the next trial waits", error)
+                return None  # until the next beat
+            if promoted is not None:
+                return promoted
+        return session.queue.popleft() if session.queue else None
 
     async def _train(self, chosen: Chosen, slot: int) -> None:
         """All attempts at a trial, in one worker slot."""
@@ -168,8 +193,11 @@ class SearchLoop:
         """One attempt; whether the trial needs no further one of this run."""
         worker, history = self._workers[slot], self._session.history
         await self._restart(worker)
+        budget = self._settings.least_epochs if self._settings.stop == "asha" else None
         try:
-            attempt = await self._persist(lambda: history.start(chosen.trial, worker.identity, worker.device.name))
+            attempt = await self._persist(
+                lambda: history.start(chosen.trial, worker.identity, worker.device.name, budget=budget)
+            )
         except IllegalTransitionError:  # finished meanwhile by a late worker
             await self._settle(chosen.trial)
             return True

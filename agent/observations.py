@@ -7,7 +7,7 @@ trial nor finding the best ones slows down as trials accumulate.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -38,13 +38,17 @@ class Observations:
     pending: Codes
     """Codes in flight (queued or running), shape ``(p, L)``."""
     failed: Codes
-    """Codes whose trials failed or were pruned, shape ``(f, L)``."""
+    """Codes whose trials failed, or were pruned without a score, shape ``(f, L)``."""
     leaders: Sequence[int] = ()
     """Indices of the best trials, best first, as far as they are already known."""
     forecasts: NDArray[np.float64] = field(default_factory=lambda: _NO_FORECASTS)
     """What `FORECASTERS` predicted for each completed trial when it was chosen, shape ``(n, 3)``; NaN where nothing was
     predicted. Shape ``(0, 3)`` where nothing is known of predictions.
     """
+    pruned: Codes = field(default_factory=lambda: np.empty((0, 0), dtype=np.uint8))
+    """Codes whose trials were stopped early, oldest first, shape ``(s, L)``."""
+    partial: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    """Their last scores, shape ``(s,)``: of fewer epochs than those of completed trials, so no values."""
 
     def __len__(self) -> int:
         return len(self.values)
@@ -71,6 +75,7 @@ class ObservationLog:
         self._values = _GrowingArray(np.empty(0, dtype=np.float64))
         self._failed = _GrowingArray(np.empty((0, length), dtype=np.uint8))
         self._forecasts = _GrowingArray(_NO_FORECASTS)
+        self._pruned: dict[int, tuple[NDArray[np.uint8], float]] = {}
         self._pending: dict[int, NDArray[np.uint8]] = {}
         self._pending_forecasts: dict[int, NDArray[np.float64]] = {}
         self._leaders: list[tuple[float, int]] = []
@@ -96,6 +101,10 @@ class ObservationLog:
         best = np.argsort(-values, kind="stable")[:LEADERS]
         self._leaders = [(-float(values[index]), int(index)) for index in best]
 
+    def load_pruned(self, trials: Iterable[int], codes: Codes, partial: Iterable[float]) -> None:
+        """Take over the trials that were stopped early, oldest first, with their last scores."""
+        self._pruned.update(zip(trials, zip(codes, partial, strict=True), strict=True))
+
     def begin(self, trial: int, code: NDArray[np.uint8], forecast: NDArray[np.float64] | None = None) -> None:
         """A trial was queued: its code is in flight. `forecast`: what was predicted for it, shape ``(3,)``."""
         self._pending[trial] = code
@@ -115,8 +124,18 @@ class ObservationLog:
         self._failed.append(self._pending.pop(trial))
         self._pending_forecasts.pop(trial, None)
 
+    def prune(self, trial: int, partial: float) -> None:
+        """A trial in flight was stopped early; its last score was `partial` (higher is better)."""
+        self._pruned[trial] = (self._pending.pop(trial), partial)
+        self._pending_forecasts.pop(trial, None)
+
+    def promote(self, trial: int) -> None:
+        """A trial that was stopped is in flight again."""
+        self._pending[trial], _ = self._pruned.pop(trial)
+
     def view(self) -> Observations:
         """All that is known now."""
+        pruned, partial = self._stopped(list(self._pruned.values()))
         return Observations(
             codes=self._codes.view(),
             values=self._values.view(),
@@ -124,20 +143,32 @@ class ObservationLog:
             failed=self._failed.view(),
             leaders=[index for _, index in self._leaders],
             forecasts=self._forecasts.view(),
+            pruned=pruned,
+            partial=partial,
         )
 
     def view_without_last(self, code: NDArray[np.uint8]) -> Observations:
         """What was known before the newest trial, the one of `code`, ended: its code counts as in flight."""
         codes, values, failed = self._codes.view(), self._values.view(), self._failed.view()
+        stopped = list(self._pruned.values())
         if len(codes) and np.array_equal(codes[-1], code):
             codes, values = codes[:-1], values[:-1]
         elif len(failed) and np.array_equal(failed[-1], code):
             failed = failed[:-1]
+        elif stopped and np.array_equal(stopped[-1][0], code):
+            stopped.pop()
         else:
             return self.view()
         leaders = [index for _, index in self._leaders if index < len(codes)]
         pending = np.concatenate([self._pending_codes(), code[np.newaxis]])
-        return Observations(codes, values, pending, failed, leaders, self._forecasts.view()[: len(codes)])
+        forecasts = self._forecasts.view()[: len(codes)]
+        return Observations(codes, values, pending, failed, leaders, forecasts, *self._stopped(stopped))
+
+    def _stopped(self, trials: Sequence[tuple[NDArray[np.uint8], float]]) -> tuple[Codes, NDArray[np.float64]]:
+        if not trials:
+            return np.empty((0, self._length), dtype=np.uint8), np.empty(0)
+        codes, partial = zip(*trials, strict=True)
+        return np.stack(codes), np.array(partial)
 
     def _pending_codes(self) -> Codes:
         if not self._pending:

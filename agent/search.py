@@ -31,6 +31,7 @@ from ncode_search import __version__
 from ncode_search.agent import devices
 from ncode_search.agent.database import exists
 from ncode_search.agent.errors import IllegalTransitionError, InputError, NcodeError, SearchFailedError
+from ncode_search.agent.fidelity import Stopping
 from ncode_search.agent.functions import evaluator_table
 from ncode_search.agent.history import History, Objective, Trial
 from ncode_search.agent.leases import LEASE
@@ -203,6 +204,8 @@ class Search:
         session.history.record_start(self._changeable([worker.device.name for worker in workers]))
         self._loop = SearchLoop(session, proposer, workers, self.settings, self._observer)
         await self._loop.run()
+        if session.completed >= self.settings.trials:
+            session.sweep(pruned=True)
         ended, proven = self._loop.exhausted, session.candidates.has_listed_all
         return self._outcome(exhausted=ended and proven, nothing_new=ended and not proven, stopped=self._interrupts > 0)
 
@@ -248,9 +251,18 @@ class Search:
                 device=device.torch_name,
                 threads=device.threads,
                 timeout=self.settings.timeout_seconds,
+                stopping=self._stopping(),
             ))
             for device in devices.assign(self.settings.workers)
         ]  # fmt: skip
+
+    def _stopping(self) -> dict[str, Any] | None:
+        settings = self.settings
+        if settings.stop is None:
+            return None
+        sign = Objective(settings.goal).sign
+        least, most = settings.least_epochs, settings.most_epochs
+        return vars(Stopping(settings.stop, sign, settings.metric, least, most, settings.reduction))
 
     def _outcome(self, **how: bool) -> Outcome:
         if self._session is None:
@@ -357,7 +369,8 @@ class Search:
             objective = Objective(self.settings.goal, self._evaluator)
             after, keep = self.settings.prune_after, self.settings.keep
             focus = None if after is None else Focus(after, keep)
-            self._session = Session(self.path, self.space, objective, focus)
+            keeps_pruned = self.settings.stop == "asha"
+            self._session = Session(self.path, self.space, objective, focus, keeps_pruned=keeps_pruned)
         return self._session
 
     def _ready_proposer(self) -> Proposer:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ncode_search.agent import agent_lock, leases, trial_folders
+from ncode_search.agent import agent_lock, fidelity, leases, trial_folders
 from ncode_search.agent.database import translated
 from ncode_search.agent.errors import InputError
 from ncode_search.agent.history import Decision, History, Narrowing, Objective, Trial
@@ -52,6 +52,8 @@ class Chosen:
     canonical: str
     code: NDArray[np.uint8]
     """The vector of `canonical`."""
+    is_new: bool
+    """Whether it never ran: what was interrupted goes first."""
 
 
 @dataclass(frozen=True)
@@ -64,16 +66,25 @@ class Focus:
 
 
 class Session:
-    """An open and claimed history.
+    """An open and claimed history. `keeps_pruned`: whether trials that were stopped early may be gone on with.
 
     Raises `HistoryError` where the file cannot be used, `HistoryInUseError` where another agent has it.
     """
 
-    def __init__(self, path: Path, space: SearchSpace, objective: Objective, focus: Focus | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        space: SearchSpace,
+        objective: Objective,
+        focus: Focus | None = None,
+        *,
+        keeps_pruned: bool = False,
+    ) -> None:
         self.history = History.open(path, space.positions, objective, space.declared)
         self.space = space
         self.candidates = CandidatePool(space)
         self._focus = focus
+        self._keeps_pruned = keeps_pruned
         self.queue: deque[Chosen] = deque()
         """Chosen trials without a worker, the oldest first."""
         self.orphans: deque[Trial] = deque()
@@ -166,18 +177,43 @@ class Session:
     def settle(self, trial: int) -> Trial:
         """A worker says that it has recorded a trial: read what it wrote."""
         row = self.history.trial(trial)
-        if row.state.is_finished:
-            self._forecasts.pop(row.canonical, None)
+        if not row.state.is_finished:
+            return row
+        partial = fidelity.last_score(self.history, trial) if row.state is TrialState.PRUNED else None
+        self._forecasts.pop(row.canonical, None)
+        if not (row.state is TrialState.PRUNED and self._keeps_pruned):
             trial_folders.tidy(self.history.path, trial)
-            self._watches.pop(trial, None)
-            self._asked.discard(trial)
-            self._forget(trial)
+        self._watches.pop(trial, None)
+        self._asked.discard(trial)
+        self._forget(trial)
         if row.state is TrialState.COMPLETE:
             assert row.value is not None
             self._log.complete(trial, self.sign * row.value)
-        elif row.state.is_finished:
+        elif partial is not None:
+            self._log.prune(trial, self.sign * partial)
+        else:
             self._log.fail(trial)
         return row
+
+    def promote(self, reduction: int) -> Chosen | None:
+        """Take the stopped trial that may go on, if there is one; see `fidelity.promotable`."""
+        found = fidelity.promotable(self.history, self.sign, reduction)
+        if found is None:
+            return None
+        trial, budget = found
+        chosen = self._chosen(trial, self.history.trial(trial).code, is_new=False)
+        self.history.promote(trial, budget)
+        self._log.promote(trial)
+        return chosen
+
+    def sweep(self, *, pruned: bool) -> None:
+        """Remove what finished trials have left in their folders; `pruned`: also stopped ones, which start anew if they
+        are promoted after all.
+        """
+        for trial in trial_folders.numbers(self.history.path):
+            state = self.history.trial(trial).state if trial <= self.history.last_trial() else None
+            if state is not None and state.is_finished and (pruned or state is not TrialState.PRUNED):
+                trial_folders.tidy(self.history.path, trial)
 
     def interrupted(self, trial: int, attempt: int) -> None:
         """A running trial was given up through no fault of its own: it waits again, before all others."""
@@ -199,7 +235,7 @@ class Session:
     def _settle_or_queue(self, trial: int) -> None:
         row = self.settle(trial)
         if row.state is TrialState.QUEUED:
-            self.queue.appendleft(self._chosen(trial, row.code))
+            self.queue.appendleft(self._chosen(trial, row.code, is_new=False))
 
     # Trials that others run
 
@@ -273,14 +309,17 @@ class Session:
             predicted = self.history.predicted(_REMEMBERED)
             running = list(self.history.trials(TrialState.RUNNING))
             queued = list(self.history.trials(TrialState.QUEUED))
+            stopped = fidelity.stopped(self.history)
             last = self.history.last_trial()
             if last:
                 self._last = self._chosen(last, self.history.trial(last).code)
         self._forecasts = {code: self._forecast(numbers) for code, numbers in predicted.items()}
         self.candidates.mark_seen(self.space.from_joined(seen))
         self._load_finished(texts, values)
+        self._load_stopped(stopped)
+        self.sweep(pruned=not self._keeps_pruned)
         for trial in queued:
-            self._enqueue(self._chosen(trial.id, trial.code))
+            self._enqueue(self._chosen(trial.id, trial.code, is_new=trial.attempt == 0))
         for trial in running:
             self._log.begin(trial.id, self._code(trial.canonical), self._forecasts.get(trial.canonical))
         self.orphans = deque(running)
@@ -301,6 +340,11 @@ class Session:
             np.array(forecasts).reshape(-1, len(_NOTHING)),
         )
 
+    def _load_stopped(self, trials: list[tuple[int, str, float]]) -> None:
+        codes = self.space.from_text([code for _, code, _ in trials])
+        partial = (self.sign * score for *_, score in trials)
+        self._log.load_pruned((trial for trial, *_ in trials), codes, partial)
+
     def _forecast(self, predicted: Mapping[str, float]) -> NDArray[np.float64]:
         return self.sign * np.array([predicted.get(name, np.nan) for name in FORECASTERS])
 
@@ -308,10 +352,10 @@ class Session:
         self._log.begin(chosen.trial, chosen.code, self._forecasts.get(chosen.canonical))
         self.queue.append(chosen)
 
-    def _chosen(self, trial: int, text: str) -> Chosen:
+    def _chosen(self, trial: int, text: str, *, is_new: bool = True) -> Chosen:
         given = self._code(text)
         code = self.space.canonical(given[np.newaxis])[0]
-        return Chosen(trial, text, self.space.decode(given), self.space.to_text(code[np.newaxis])[0], code)
+        return Chosen(trial, text, self.space.decode(given), self.space.to_text(code[np.newaxis])[0], code, is_new)
 
     def _code(self, text: str) -> NDArray[np.uint8]:
         code: NDArray[np.uint8] = self.space.from_text([text])[0]

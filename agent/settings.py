@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from ncode_search.agent.errors import InputError
 
 GOALS = ("maximize", "minimize")
+STOPS = ("median", "asha")
 STARTUP = 10
 """Uniform trials before the ranker is asked, unless set otherwise."""
 
@@ -47,6 +48,18 @@ class SearchSettings:
     keep: int | float = 0.5
     """With `prune_after`: how many options of every position are kept, or what share of them (a float up to 1.0)."""
 
+    stop: str | None = None
+    """How trials are stopped early: ``median``, ``asha``; default: they are not. See docs/fidelity.md."""
+    metric: str | None = None
+    """With `stop`: the reported metric that is compared, better where the goal's values are; default: the evaluator's
+    score."""
+    least_epochs: int = 1
+    """With `stop`: epochs that every trial gets."""
+    most_epochs: int | None = None
+    """With `stop`: epochs of a whole trial; default: the evaluator's `epochs`."""
+    reduction: int = 3
+    """With ``asha``: one of so many trials goes on, to so many times its epochs."""
+
     def __post_init__(self) -> None:
         _at_least("trials", self.trials, 1)
         _at_least("workers", self.workers, 1)
@@ -55,9 +68,18 @@ class SearchSettings:
         if self.prune_after is not None:
             _at_least("prune_after", self.prune_after, 1)
         check_keep(self.keep)
+        self._check_stopping()
         if self.goal not in GOALS:
             raise InputError(f"goal is {self.goal!r}; allowed: {', '.join(map(repr, GOALS))}")
         object.__setattr__(self, "timeout", None if self.timeout is None else parse_duration("timeout", self.timeout))
+
+    def _check_stopping(self) -> None:
+        if self.stop not in (None, *STOPS):
+            raise InputError(f"stop is {self.stop!r}; allowed: {', '.join(map(repr, STOPS))}")
+        _at_least("least_epochs", self.least_epochs, 1)
+        _at_least("reduction", self.reduction, 2)
+        if self.most_epochs is not None:
+            _at_least("most_epochs", self.most_epochs, self.least_epochs + 1)
 
     @property
     def timeout_seconds(self) -> float | None:

@@ -17,16 +17,16 @@ class TrialState(str, Enum):
     FAILED = "failed"
     """Every attempt failed; its code is not proposed again."""
     PRUNED = "pruned"
-    """Its evaluator ended it early; it has no final value."""
+    """It was ended early, by its evaluator or by the search, which may go on with it; it has no final value."""
 
     @property
     def is_finished(self) -> bool:
-        """Whether the trial will never move again."""
+        """Whether no worker has to do with the trial; of all these, only a pruned one may move again."""
         return self not in (TrialState.QUEUED, TrialState.RUNNING)
 
 
 PREDECESSORS: dict[TrialState, tuple[TrialState, ...]] = {
-    TrialState.QUEUED: (TrialState.RUNNING,),
+    TrialState.QUEUED: (TrialState.RUNNING, TrialState.PRUNED),
     TrialState.RUNNING: (TrialState.QUEUED,),
     TrialState.COMPLETE: (TrialState.RUNNING,),
     TrialState.FAILED: (TrialState.RUNNING,),

@@ -23,6 +23,14 @@ def all_of(history: Path) -> Path:
     return history.with_name(f"{history.name}.trials")
 
 
+def numbers(history: Path) -> list[int]:
+    """The trials that have a folder."""
+    folders = all_of(history)
+    if not folders.is_dir():
+        return []
+    return [int(entry.name) for entry in folders.iterdir() if entry.name.isdecimal()]
+
+
 def clear(history: Path, trial: int) -> None:
     """Before the first attempt: a folder of this number is of a history that is gone."""
     shutil.rmtree(folder_of(history, trial), ignore_errors=True)

@@ -24,6 +24,7 @@ from typing import Any, TextIO
 from ncode_search.agent import trial_folders
 from ncode_search.agent.database import may_pass
 from ncode_search.agent.errors import IllegalTransitionError
+from ncode_search.agent.fidelity import Judge, Stopping
 from ncode_search.agent.history import History, Spent
 from ncode_search.agent.keeper import Attempt, Keeper, kill_own_group
 from ncode_search.agent.results import checked, plain
@@ -52,6 +53,8 @@ class Setup:
     device: str
     threads: int
     timeout: float | None
+    stopping: dict[str, Any] | None = None
+    """The fields of `Stopping`, where the search stops trials early."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +93,11 @@ class Channel:
 class Worker:
     """Evaluates tasks one after another."""
 
-    def __init__(self, setup: Setup, evaluator: Evaluator, channel: Channel) -> None:
+    def __init__(self, setup: Setup, evaluator: Evaluator, judge: Judge | None, channel: Channel) -> None:
         self._setup = setup
+        self._judge = judge
+        self._stopped: str | None = None
+        """Why the search has stopped the running trial, if it has."""
         self._evaluator = evaluator
         self._channel = channel
         self._history = History.attach(Path(setup.history), patience=PATIENCE)
@@ -139,10 +145,10 @@ class Worker:
         """What the evaluation came to, and what writes it down."""
         trial, attempt, history, meter = task.trial, task.attempt, self._history, _Meter(self._setup.device)
         try:
-            result = checked(self._evaluator(task.config, self._context(task)))
+            result = self._evaluate(task)
         except Pruned as reason:
-            text, spent = str(reason) or None, meter.spent()
-            return "pruned", lambda: history.prune(trial, attempt, text, spent)
+            text, spent, for_good = str(reason) or None, meter.spent(), self._stopped is None
+            return "pruned", lambda: history.prune(trial, attempt, text, spent, for_good=for_good)
         except (Exception, SystemExit, KeyboardInterrupt):
             error, spent = traceback.format_exc()[-_ERROR_LIMIT:], meter.spent()
             if task.retry:
@@ -151,19 +157,42 @@ class Worker:
         spent = meter.spent(result)
         return "complete", lambda: history.complete(trial, attempt, result.value, result.metrics, spent)
 
+    def _evaluate(self, task: Task) -> Result:
+        """Raises `Pruned` where the search stops the trial, also if the evaluator has kept that to itself."""
+        self._stopped = None
+        # An attempt that was killed after its report was not told what comes of it.
+        self._stop_if_judged(task)
+        result = checked(self._evaluator(task.config, self._context(task)))
+        if self._stopped is not None:
+            raise Pruned(self._stopped)
+        return result
+
     def _context(self, task: Task) -> Context:
         def report(step: int, **metrics: float) -> None:
             numbers = plain(metrics)
+            score = None if self._judge is None else self._judge.score(step, metrics)
             # An epoch's numbers are worth less than the training: where they cannot be written, it goes on.
             with contextlib.suppress(sqlite3.OperationalError):
-                self._history.report(task.trial, task.attempt, step, numbers)
+                self._history.report(task.trial, task.attempt, step, numbers, score)
             self._channel.send(trial=task.trial, step=step, metrics=numbers)
+            self._stop_if_judged(task)
 
         setup = self._setup
         return Context(
             task.trial, task.code, setup.seed, setup.device, setup.threads, Path(setup.folder), report,
-            trial_folders.folder_of(self._history.path, task.trial), lambda: self._keeper.is_lost,
+            trial_folders.folder_of(self._history.path, task.trial), self._has_no_use,
         )  # fmt: skip
+
+    def _stop_if_judged(self, task: Task) -> None:
+        if self._judge is None:
+            return
+        with contextlib.suppress(sqlite3.OperationalError):
+            self._stopped = self._judge.reason_to_stop(self._history, task.trial, task.attempt)
+        if self._stopped is not None:
+            raise Pruned(self._stopped)
+
+    def _has_no_use(self) -> bool:
+        return self._keeper.is_lost or self._stopped is not None
 
 
 class _Meter:
@@ -192,13 +221,14 @@ def main() -> None:
     try:
         options = dict(setup.evaluator)
         evaluator = build(options.pop("kind"), options, Path(setup.folder), setup.space)
+        judge = Judge(Stopping(**setup.stopping), evaluator) if setup.stopping else None
     except EvaluatorError as error:
         channel.send(refused=str(error))
         return
     channel.send(ready=True)
     worker = None
     for line in lines:
-        worker = worker or Worker(setup, evaluator, channel)
+        worker = worker or Worker(setup, evaluator, judge, channel)
         worker.run(Task(**line))
 
 

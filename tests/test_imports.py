@@ -39,7 +39,7 @@ ORDER = [
     {"agent.pool"},
     {"agent.bench"},
     {"agent.tuning"},
-    {"agent.agent_lock", "agent.keeper"},
+    {"agent.agent_lock", "agent.keeper", "agent.fidelity"},
     {"agent.session", "agent.worker"},
     {"agent.workers"},
     {"agent.proposals", "agent.evaluator_cost"},

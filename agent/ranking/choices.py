@@ -40,4 +40,10 @@ class Choices:
         """What is known, with the codes as the ranker sees them."""
         if not self._conditional.any():
             return known
-        return replace(known, codes=self(known.codes), pending=self(known.pending), failed=self(known.failed))
+        return replace(
+            known,
+            codes=self(known.codes),
+            pending=self(known.pending),
+            failed=self(known.failed),
+            pruned=self(known.pruned) if len(known.pruned) else known.pruned,
+        )

@@ -3,6 +3,9 @@
 A long history is cut: a quarter of the room for the newest trials, a quarter for the best, the rest spread evenly over
 the others. Failed trials count as the worst completed one; pending trials as what ridge regression predicts for them,
 so that a decision neither repeats nor ignores what is under way (the "kriging believer", Ginsbourger et al. 2010).
+Trials that were stopped early fill the room that completed ones leave. Their last scores take part in the ranking of
+all scores, so that they stand in their order among themselves and, as a rule, below those that were trained for longer;
+the model sees them as guesses, as pending ones.
 """
 
 from __future__ import annotations
@@ -25,13 +28,17 @@ def visible(known: Observations, features: Features, room: int = ROOM) -> tuple[
     """What is seen of a history with at least one completed trial, and the scale of its scores."""
     rows = chosen_rows(known, room)
     codes, values = known.codes[rows], known.values[rows]
-    scale = NormalScores(values)
-    scores = scale(values)
+    stopped = slice(max(0, len(known.pruned) - (room - len(rows))), None)
+    pruned, partial = known.pruned[stopped].reshape(-1, codes.shape[1]), known.partial[stopped]
+    scale = NormalScores(np.concatenate([values, partial]))
+    scores, guessed = scale(values), scale(partial)
     failed, pending = known.failed[-OTHERS:], known.pending[-OTHERS:]
-    believed = _believed(features, codes, scores, pending)
-    states = np.repeat(np.array([0, 1, 2], dtype=np.uint8), [len(codes), len(failed), len(pending)])
-    taken_for = np.concatenate([scores, np.full(len(failed), scores.min()), believed])
-    return Trials(np.concatenate([codes, failed, pending]), taken_for, states, scale.best), scale
+    measured, scored = np.concatenate([codes, pruned]), np.concatenate([scores, guessed])
+    believed = _believed(features, measured, scored, pending)
+    groups = [codes, failed, pruned, pending]
+    states = np.repeat(np.array([0, 1, 2, 2], dtype=np.uint8), list(map(len, groups)))
+    taken_for = np.concatenate([scores, np.full(len(failed), scored.min()), guessed, believed])
+    return Trials(np.concatenate(groups), taken_for, states, float(scores.max())), scale
 
 
 def chosen_rows(known: Observations, room: int) -> NDArray[np.intp]:

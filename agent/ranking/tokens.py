@@ -43,9 +43,9 @@ class Trials:
 
     codes: NDArray[np.uint8]
     scores: Floats
-    """Normal scores, shape ``(n,)``; of failed and pending trials what they are taken for."""
+    """Normal scores, shape ``(n,)``; of failed, stopped and pending trials what they are taken for."""
     state: NDArray[np.uint8]
-    """0 completed, 1 failed, 2 pending; shape ``(n,)``."""
+    """0 completed, 1 failed, 2 pending or stopped early; shape ``(n,)``."""
     best: float
     """The best score of a completed trial."""
 

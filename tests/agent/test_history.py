@@ -72,7 +72,7 @@ def test_a_trial_s_life_is_recorded(history: History) -> None:
 def test_only_legal_moves_are_made(history: History, state: TrialState, to: TrialState) -> None:
     attempt = bring_to(history, 1, state)
     moves = {
-        TrialState.QUEUED: lambda: history.requeue(1, attempt),
+        TrialState.QUEUED: lambda: history.promote(1, 9) if state is TrialState.PRUNED else history.requeue(1, attempt),
         TrialState.RUNNING: lambda: history.start(1, "w", "cpu"),
         TrialState.COMPLETE: lambda: history.complete(1, attempt, 1.0),
         TrialState.FAILED: lambda: history.fail(1, attempt, "boom"),
@@ -86,6 +86,18 @@ def test_only_legal_moves_are_made(history: History, state: TrialState, to: Tria
         with pytest.raises(IllegalTransitionError, match="trial 1"):
             moves[to]()
         assert history.trial(1) == before
+
+
+def test_only_a_running_trial_is_requeued_and_only_a_pruned_one_promoted(history: History) -> None:
+    for state in TrialState:
+        trial = list(TrialState).index(state) + 1
+        attempt = bring_to(history, trial, state)
+        if state is not TrialState.RUNNING:
+            with pytest.raises(IllegalTransitionError):
+                history.requeue(trial, attempt)
+        if state is not TrialState.PRUNED:
+            with pytest.raises(IllegalTransitionError):
+                history.promote(trial, 9)
 
 
 def test_a_late_writer_of_an_older_attempt_changes_nothing(history: History) -> None:

@@ -4,6 +4,7 @@ Every evaluation leaves lines in the file that NCODE_TEST_LOG names, on disk bef
 history.
 """
 
+import contextlib
 import ctypes
 import math
 import os
@@ -127,3 +128,33 @@ def costly(config, context):
     if fate == "exit":
         os._exit(3)
     return Result(0.5, seconds=123.5, peak_memory=7) if fate == "own" else 0.5
+
+
+def curve(config, context):
+    """Nine epochs along a curve that tells from the first one how it will end; goes on from its checkpoint."""
+    witness("begin", context)
+    best = sum(config.values()) / 10
+    done = (context.restore() or {"epoch": 0})["epoch"]
+    for epoch in range(done + 1, 10):
+        accuracy = best * (1 - 0.5**epoch)
+        context.checkpoint({"epoch": epoch})
+        context.report(epoch, accuracy=accuracy, epoch_again=epoch)
+        time.sleep(0.002)
+    witness("end", context)
+    return accuracy
+
+
+def keeps_the_stop_to_itself(config, context):
+    """As trainers with callbacks do, that end when a flag is set."""
+    for epoch in range(1, 10):
+        with contextlib.suppress(Pruned):
+            context.report(epoch, accuracy=sum(config.values()) / 10)
+        if context.should_stop:
+            break
+    return sum(config.values()) / 10
+
+
+def diverges(config, context):
+    context.report(1, accuracy=0.5)
+    context.report(2, accuracy=math.nan)
+    return 0.5

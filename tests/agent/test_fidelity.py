@@ -1,0 +1,377 @@
+"""Trials that are stopped early and gone on with: the rules alone, and in searches that train and are killed."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from statistics import mean, median
+
+import numpy as np
+import pytest
+
+from ncode_search import SearchSpace
+from ncode_search.agent import fidelity
+from ncode_search.agent.errors import InputError
+from ncode_search.agent.fidelity import AshaRule, Judge, MedianRule, Stopping
+from ncode_search.agent.history import History, Objective, Trial
+from ncode_search.agent.loop import Observer
+from ncode_search.agent.observations import Observations
+from ncode_search.agent.ranking.base import RankerInfo
+from ncode_search.agent.session import Session
+from ncode_search.agent.settings import RankerSettings
+from ncode_search.agent.states import TrialState
+from ncode_search.evaluators.base import DivergedError, EvaluatorError
+
+ASHA = {"stop": "asha", "metric": "accuracy", "most_epochs": 9, "reduction": 3}
+MEDIAN = {**ASHA, "stop": "median"}
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> History:
+    with History.open(tmp_path / "rules.db", {"a": [0]}, Objective()) as opened:
+        yield opened
+
+
+def stopping(**changes) -> Stopping:
+    usual = {"rule": "asha", "sign": 1.0, "metric": "m", "least_epochs": 1, "most_epochs": 9, "reduction": 3}
+    return Stopping(**{**usual, **changes})
+
+
+def run(history: History, trial: int, scores: list[float], budget: int | None = 1) -> int:
+    """A running trial that has reported these scores."""
+    history.add(trial, f"c{trial}", "random")
+    attempt = history.start(trial, "w", "cpu", budget=budget)
+    for step, score in enumerate(scores, start=1):
+        history.report(trial, attempt, step, {"m": score}, score)
+    return attempt
+
+
+# The rules
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_standings_are_those_of_a_plain_sort(history: History, sign: float) -> None:
+    rng = np.random.default_rng(0)
+    scores = {trial: rng.integers(0, 8, rng.integers(1, 6)).astype(float).tolist() for trial in range(1, 41)}
+    for trial, own in scores.items():
+        run(history, trial, own)
+    for rung in range(1, 6):
+        came = [trial for trial, own in scores.items() if len(own) >= rung]
+        expected = sorted(came, key=lambda trial: (-sign * scores[trial][rung - 1], trial))
+        assert fidelity.standings(history, rung, sign) == expected
+
+
+def test_a_rung_that_no_report_fell_on_counts_by_the_next_and_a_newer_attempt_s_score_counts(history: History) -> None:
+    run(history, 1, [])
+    for step, score in ((2, 0.3), (4, 0.9)):
+        history.report(1, 1, step, {}, score)
+    run(history, 2, [0.1, 0.2, 0.4])
+    history.requeue(2, 1)
+    history.start(2, "w", "cpu")
+    history.report(2, 2, 3, {}, 0.95)
+    assert fidelity.standings(history, 3, 1.0) == [2, 1]
+
+
+def test_asha_stops_all_but_the_best_third_of_those_that_came(history: History) -> None:
+    rule = AshaRule(stopping(), "m")
+    said = {}
+    for trial, score in enumerate([0.5, 0.4, 0.6, 0.3, 0.2, 0.55, 0.1], start=1):
+        run(history, trial, [score])
+        said[trial] = rule.reason_to_stop(history, trial, 1, 1)
+    assert [trial for trial, reason in said.items() if reason is None] == [3, 6]
+    assert said[1] == "stopped after epoch 1: m was not among the best 1/3 of 1 trials at epoch 1"
+    assert [history.trial(trial).budget for trial in (3, 4)] == [3, 1]
+
+
+def test_a_trial_between_rungs_goes_on_and_one_that_reports_seldom_passes_several_at_once(history: History) -> None:
+    rule = AshaRule(stopping(), "m")
+    for trial in (1, 2, 3):
+        run(history, trial, [0.1 * trial] * 3)
+    assert rule.reason_to_stop(history, 3, 1, 3) is None
+    assert history.trial(3).budget == 9
+    assert rule.reason_to_stop(history, 3, 1, 4) is None
+    assert rule.reason_to_stop(history, 2, 1, 3) is not None
+
+
+def test_promotion_takes_the_highest_rung_and_there_the_best(history: History) -> None:
+    def promote(sign: float = 1.0) -> int | None:
+        found = fidelity.promotable(history, sign, 3)
+        if found is not None:
+            history.promote(*found)
+        return None if found is None else found[0]
+
+    for trial, score in enumerate([0.9, 0.8, 0.7, 0.3, 0.2, 0.1], start=1):
+        attempt = run(history, trial, [score])
+        history.prune(trial, attempt, "stopped", for_good=trial == 1)
+    assert promote() == 2, "trial 1 has ended itself"
+    assert (history.trial(2).state, history.trial(2).budget) == (TrialState.QUEUED, 3)
+    assert promote() is None, "2 of 6 may go on; nobody goes on twice"
+    for trial in (7, 8, 9):
+        attempt = run(history, trial, [1.0, 1.0, 0.5 + trial / 100], budget=3)
+        history.prune(trial, attempt, "stopped", for_good=False)
+    assert promote() == 9
+    assert history.trial(9).budget == 9
+    assert promote(-1.0) == 7, "minimizing, the others are the best"
+
+
+def test_the_median_rule_is_that_of_plain_statistics(history: History) -> None:
+    rng = np.random.default_rng(1)
+    rule = MedianRule(stopping(rule="median", least_epochs=2), "m")
+    done: list[list[float]] = []
+    for trial in range(1, 30):
+        scores = rng.random(4).round(2).tolist()
+        run(history, trial, scores)
+        for step in range(1, 5):
+            means = [mean(own[:step]) for own in done]
+            stops = step >= 2 and len(means) >= 5 and max(scores) < median(means)
+            assert (rule.reason_to_stop(history, trial, 1, step) is not None) == stops
+        history.complete(trial, 1, 0.0)
+        done.append(scores)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"metric": None}, r"\[search\] metric is missing"),
+        ({"most_epochs": None}, r"\[search\] most_epochs is missing"),
+        ({"least_epochs": 9}, r"\[search\] least_epochs = 9: must be less than the 9 of a whole trial"),
+    ],
+)
+def test_what_a_rule_lacks_is_named(changes, said: str) -> None:
+    with pytest.raises(EvaluatorError, match=said):
+        Judge(stopping(**changes), lambda config, context: 0.0)
+
+
+def test_a_rule_takes_what_the_evaluator_says(history: History) -> None:
+    class Evaluator:
+        score_metric, epochs = "loss", 4
+
+        def __call__(self, config, context) -> float:
+            return 0.0
+
+    judge = Judge(stopping(metric=None, most_epochs=None), Evaluator())
+    assert judge.score(1, {"loss": 2, "other": 1}) == 2.0
+    with pytest.raises(LookupError, match="loss is not among the reported a, b; mend"):
+        judge.score(1, {"a": 1, "b": 1})
+    with pytest.raises(DivergedError, match="loss is nan after epoch 3"):
+        judge.score(3, {"loss": float("nan")})
+    run(history, 1, [0.1, 0.1, 0.1])
+    assert judge.reason_to_stop(history, 1, 1) is not None
+    history.report(1, 1, 4, {}, 0.1)
+    assert judge.reason_to_stop(history, 1, 1) is None, "a trial that has come to its end is not stopped"
+
+
+# Searches
+
+
+def trials_of(search) -> list[Trial]:
+    with search.history() as history:
+        return list(history.trials())
+
+
+def steps_of(search) -> dict[int, list[tuple[int, int]]]:
+    """Attempt and epoch of every report, by trial."""
+    found: dict[int, list[tuple[int, int]]] = {}
+    with search.history() as history:
+        for trial, attempt, step in history.db.execute("SELECT trial, attempt, step FROM epochs ORDER BY 1, 2, 3"):
+            found.setdefault(trial, []).append((attempt, step))
+    return found
+
+
+def story(search) -> list[tuple]:
+    """All that a repeatable search has in common with its repetition."""
+    steps = {trial: sorted({step for _, step in own}) for trial, own in steps_of(search).items()}
+    return [(one.code, one.state, one.value, one.metrics, one.error, steps.get(one.id)) for one in trials_of(search)]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_asha_completes_the_best_and_stops_the_others_at_rungs(make_search, tmp_path, witness, workers: int) -> None:
+    search = make_search("curve", trials=3, workers=workers, **ASHA)
+    outcome = search.run()
+    trials, steps = trials_of(search), steps_of(search)
+    complete = [trial for trial in trials if trial.state is TrialState.COMPLETE]
+    pruned = [trial for trial in trials if trial.state is TrialState.PRUNED]
+    assert 3 <= len(complete) == outcome.completed < 3 + workers
+    assert len(pruned) >= 2 * len(complete)
+    for trial in (*complete, *pruned):
+        epochs = [step for _, step in steps[trial.id]]
+        assert epochs == list(range(1, len(epochs) + 1)), "every epoch was trained once, whatever was stopped between"
+        assert sorted({attempt for attempt, _ in steps[trial.id]}) == list(range(1, trial.attempt + 1))
+    assert {len(steps[trial.id]) for trial in complete} == {9}
+    for trial in pruned:
+        epoch = len(steps[trial.id])
+        assert trial.budget == epoch in (1, 3)
+        assert trial.metrics is not None
+        assert trial.metrics["epoch"] == trial.metrics["epoch_again"] == epoch
+        assert trial.error.startswith(f"stopped after epoch {epoch}: accuracy was not among")
+        assert trial.value is None
+    assert any(trial.attempt > 1 for trial in complete), "some were stopped before they were gone on with"
+    assert not (tmp_path / "search.db.trials").exists(), "a search that is done needs no checkpoint"
+
+
+def test_checkpoints_of_stopped_trials_stay_until_the_search_is_done(make_search, tmp_path) -> None:
+    class Stops(Observer):
+        def finished(self, trial: Trial) -> None:
+            if trial.id == 4:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    search = make_search("curve", trials=3, observer=Stops(), **ASHA)
+    assert search.run().stopped
+    left = {trial.id for trial in trials_of(search) if trial.state is TrialState.PRUNED}
+    assert {int(folder.name) for folder in (tmp_path / "search.db.trials").iterdir()} == left != set()
+    assert make_search("curve", trials=3, **ASHA).run().completed == 3
+    assert not (tmp_path / "search.db.trials").exists()
+
+
+def test_one_worker_repeats_itself_and_goes_on_after_interruptions_as_if_there_had_been_none(
+    make_search, tmp_path
+) -> None:
+    def search(name: str, trials: int):
+        settings = {"ranker": "evolution", "ranker_settings": RankerSettings(startup=5), "seed": 3, **ASHA}
+        return make_search("curve", trials=trials, history=tmp_path / name, **settings)
+
+    whole = search("whole.db", 4)
+    whole.run()
+    for name in ("again.db", "parts.db"):
+        other = search(name, 4)
+        if name == "parts.db":
+            search(name, 1).run()
+            search(name, 2).run()
+        other.run()
+        assert story(other) == story(whole)
+
+
+class Kills(Observer):
+    """Kills the worker at every fifth report, so that each trial in turn is hit at another epoch."""
+
+    def __init__(self, history: Path) -> None:
+        self._history, self._reports, self.killed = history, 0, 0
+
+    def reported(self, trial: int, step: int, metrics) -> None:
+        self._reports += 1
+        if self._reports % 5 == 0:
+            with History.read(self._history) as history:
+                row = history.trial(trial)
+            if row.state is TrialState.RUNNING and row.worker:
+                os.kill(int(row.worker.rsplit(":", 2)[1]), signal.SIGKILL)
+                self.killed += 1
+
+
+def test_kills_change_nothing_in_what_an_asha_search_comes_to(make_search, tmp_path) -> None:
+    settings = {"trials": 3, "seed": 5, "retries": 5, **ASHA}
+    whole = make_search("curve", history=tmp_path / "whole.db", **settings)
+    whole.run()
+    kills = Kills(tmp_path / "killed.db")
+    killed = make_search("curve", history=tmp_path / "killed.db", observer=kills, **settings)
+    killed.run()
+    assert kills.killed >= 3
+    assert story(killed) == story(whole)
+
+
+def test_a_trial_whose_worker_died_before_it_was_told_is_stopped_untrained(make_search, tmp_path, witness) -> None:
+    search = make_search("curve", trials=1, **ASHA)
+    objective = Objective("maximize", search._evaluator)
+    with History.open(tmp_path / "search.db", search.space.positions, objective) as history:
+        history.add(1, "000", "random")
+        history.start(1, "w", "cpu", budget=1)
+        history.report(1, 1, 1, {"accuracy": 0.0}, 0.0)
+        history.requeue(1, 1)
+    search.run()
+    first = trials_of(search)[0]
+    assert (first.state, first.attempt) == (TrialState.PRUNED, 2)
+    assert "000" not in witness.read_text()
+
+
+class Records:
+    """A ranker that keeps what it is shown."""
+
+    def __init__(self) -> None:
+        self.seen: list[Observations] = []
+        self.info = RankerInfo("records")
+
+    def load(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def score(self, known: Observations, pool, rng) -> np.ndarray:
+        self.seen.append(known)
+        return rng.random(len(pool))
+
+
+def test_rankers_are_told_of_stopped_trials_and_not_that_they_failed_or_were_scored(make_search, tmp_path) -> None:
+    ranker = Records()
+    search = make_search("curve", trials=3, ranker=ranker, ranker_settings=RankerSettings(startup=0), **ASHA)
+    search.run()
+    by_code = {trial.code: trial for trial in trials_of(search)}
+    last = ranker.seen[-1]
+    assert len(last.pruned) == len(last.partial) > 3
+    assert len(last.failed) == 0
+    assert all(by_code[code].state is TrialState.COMPLETE for code in search.space.to_text(last.codes))
+    with search.history() as history:
+        reported = {
+            (row[0], round(row[1], 12))
+            for row in history.db.execute("SELECT code, score FROM epochs JOIN trials ON trials.id = trial")
+        }
+    shown = zip(search.space.to_text(last.pruned), last.partial.round(12).tolist(), strict=True)
+    assert set(shown) <= reported
+    session = Session(tmp_path / "search.db", search.space, Objective("maximize", search._evaluator))
+    known = session.observations()
+    session.close()
+    stopped = [trial for trial in by_code.values() if trial.state is TrialState.PRUNED]
+    assert sorted(search.space.to_text(known.pruned)) == sorted(trial.code for trial in stopped)
+    assert np.allclose(
+        known.partial, [(by_code[code].metrics or {})["accuracy"] for code in search.space.to_text(known.pruned)]
+    )
+
+
+def test_the_packaged_ranker_looks_at_stopped_trials(make_search) -> None:
+    search = make_search("curve", trials=4, ranker="embedded", **ASHA)
+    search.run()
+    assert {trial.proposed_by for trial in trials_of(search)} & {"embedded", "evolution"}
+    with search.history() as history:
+        assert [row["reason"] for row in history.db["decisions"].rows if row["fallback"]] == []
+
+
+def test_the_median_rule_saves_epochs_and_stops_for_good(make_search, tmp_path) -> None:
+    search = make_search("curve", trials=12, **MEDIAN)
+    search.run()
+    trials, steps = trials_of(search), steps_of(search)
+    pruned = [trial for trial in trials if trial.state is TrialState.PRUNED]
+    assert pruned
+    assert all(trial.attempt == 1 and trial.budget is None for trial in pruned)
+    assert sum(trial.state is TrialState.COMPLETE for trial in trials) == 12
+    assert sum(map(len, steps.values())) < 9 * len(trials)
+    assert not (tmp_path / "search.db.trials").exists()
+
+
+def test_a_trainer_that_keeps_the_stop_to_itself_is_pruned_all_the_same(make_search) -> None:
+    search = make_search("keeps_the_stop_to_itself", trials=2, **ASHA)
+    search.run()
+    trials, steps = trials_of(search), steps_of(search)
+    assert {steps[trial.id][-1][1] for trial in trials if trial.state is TrialState.PRUNED} <= {1, 3}
+    assert sum(trial.state is TrialState.PRUNED for trial in trials) >= 4
+
+
+def test_a_metric_that_is_no_number_fails_the_trial_with_its_reason(make_search) -> None:
+    space = SearchSpace({"a": [0, 1, 2]})
+    search = make_search("diverges", trials=3, space=space, retries=0, **{**ASHA, "reduction": 2})
+    search.run()
+    failed = [trial for trial in trials_of(search) if trial.state is TrialState.FAILED]
+    assert failed
+    assert all(trial.error.endswith("DivergedError: accuracy is nan after epoch 2\n") for trial in failed)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"stop": "halving"}, "stop is 'halving'; allowed: 'median', 'asha'"),
+        ({"stop": "asha", "reduction": 1}, "reduction is 1; allowed: whole numbers from 2"),
+        ({"stop": "asha", "least_epochs": 4, "most_epochs": 4}, "most_epochs is 4; allowed: whole numbers from 5"),
+        ({"stop": "asha"}, r"\[search\] metric is missing"),
+        ({"stop": "asha", "metric": "accuracy"}, r"\[search\] most_epochs is missing"),
+    ],
+)
+def test_wrong_settings_are_refused_before_anything_is_written(make_search: Callable, tmp_path, settings, said) -> None:
+    with pytest.raises(InputError, match=said):
+        make_search("curve", trials=3, **settings).run()
+    assert not (tmp_path / "search.db").exists()
