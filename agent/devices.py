@@ -1,10 +1,17 @@
-"""Which device every worker slot is bound to, and how many CPU threads it gets."""
+"""Which device every worker slot is bound to, and how many CPU threads it gets.
+
+GPUs are what the driver's ``nvidia-smi`` lists, as far as ``CUDA_VISIBLE_DEVICES`` lets them be seen; without one,
+workers use the CPU. A worker process sees its own GPU only.
+"""
 
 from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from ncode_search.agent.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -21,31 +28,56 @@ class Device:
     """What to set before the process starts."""
 
 
-def assign(workers: int) -> list[Device]:
-    """One device a worker slot: the machine's GPUs in turn, or the CPU where there is none."""
-    gpus = list_gpus()
-    threads = max(1, available_cores() // workers)
-    return [_device(gpus[slot % len(gpus)] if gpus else None, threads) for slot in range(workers)]
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU of this machine."""
+
+    number: str
+    """Its number, or the name that ``CUDA_VISIBLE_DEVICES`` gives it."""
+    memory: int | None
+    """Bytes; None: the driver does not say."""
+
+    @property
+    def name(self) -> str:
+        """As histories and search files have it."""
+        return f"cuda:{self.number}"
 
 
-def list_gpus() -> list[str]:
-    """The GPUs that a worker may use, as CUDA names them: those of ``CUDA_VISIBLE_DEVICES``, else all that the driver
-    lists.
-    """
+@dataclass(frozen=True)
+class Wanted:
+    """What a search asks for."""
+
+    devices: str | Sequence[str] = "auto"
+    """``auto``: every GPU, or the CPU where there is none; or names: ``cpu``, ``cuda:0``."""
+    workers: int | None = None
+    """Worker processes; None: `per_device` on each device."""
+    per_device: int | None = None
+    """Worker processes on each device; None: as many as `memory` lets be there, or one."""
+    memory: int | None = None
+    """Bytes that a trial needs."""
+
+
+def assign(wanted: Wanted) -> list[Device]:
+    """One device a worker slot. Raises `InputError` where there is no such device, or not enough memory on it."""
+    gpus = {gpu.name: gpu for gpu in list_gpus()}
+    names = _named(wanted.devices, list(gpus))
+    room = {name: _room(name, gpus[name].memory if name in gpus else cpu_memory(), wanted) for name in names}
+    slots = [name for turn in range(max(room.values())) for name in names if turn < room[name]]
+    if wanted.workers is not None:
+        slots = _take(slots, wanted)
+    threads = max(1, available_cores() // len(slots))
+    return [_device(gpus.get(name), threads) for name in slots]
+
+
+def list_gpus() -> list[Gpu]:
+    """The GPUs that a worker may use: those of ``CUDA_VISIBLE_DEVICES``, else all that the driver lists."""
+    listed = _ask_driver()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return [name.strip() for name in visible.split(",") if name.strip() not in ("", "-1")]
-    try:
-        answer = subprocess.run(
-            ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"],
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return answer.stdout.split()
+    if visible is None:
+        return [Gpu(number, memory) for number, _, memory in listed]
+    memory_of = {name: memory for number, uuid, memory in listed for name in (number, uuid)}
+    names = [name.strip() for name in visible.split(",") if name.strip() not in ("", "-1")]
+    return [Gpu(name, memory_of.get(name)) for name in names]
 
 
 def available_cores() -> int:
@@ -53,9 +85,65 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _device(gpu: str | None, threads: int) -> Device:
+def cpu_memory() -> int:
+    """Bytes of memory of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def gibibytes(count: int) -> str:
+    """Bytes for a person."""
+    return f"{count / 2**30:.3g} GiB"
+
+
+def _ask_driver() -> list[tuple[str, str, int | None]]:
+    """Number, UUID and memory of every GPU."""
+    query = ["nvidia-smi", "--query-gpu=index,uuid,memory.total", "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    rows = [[cell.strip() for cell in line.split(",")] for line in answer.stdout.splitlines() if line.strip()]
+    return [(number, uuid, int(memory) << 20 if memory.isdecimal() else None) for number, uuid, memory in rows]
+
+
+def _named(devices: str | Sequence[str], gpus: list[str]) -> list[str]:
+    if devices == "auto":
+        return gpus or ["cpu"]
+    names = [devices] if isinstance(devices, str) else list(dict.fromkeys(devices))
+    for name in names:
+        if name != "cpu" and name not in gpus:
+            there = ", ".join(["cpu", *gpus])
+            raise InputError(f"devices: there is no {name}; this machine has {there} (`ncode doctor` lists them)")
+    return names
+
+
+def _room(name: str, memory: int | None, wanted: Wanted) -> int:
+    """How many workers a device gets, at most."""
+    count = wanted.per_device or (1 if wanted.workers is None else wanted.workers)
+    if wanted.memory is None or memory is None:
+        return count
+    fit = memory // wanted.memory
+    if fit < 1 or (wanted.per_device is not None and wanted.per_device > fit):
+        many = "no trial" if fit < 1 else f"{fit} trials at a time"
+        raise InputError(
+            f"memory: {many} of {gibibytes(wanted.memory)} fit on {name}, which has {gibibytes(memory)}; "
+            "lower it, or take other devices or fewer workers_per_device"
+        )
+    if wanted.per_device is None and wanted.workers is None:
+        return fit if name != "cpu" else min(fit, available_cores())
+    return min(fit, count)
+
+
+def _take(slots: list[str], wanted: Wanted) -> list[str]:
+    assert wanted.workers is not None
+    if len(slots) < wanted.workers:
+        raise InputError(f"workers is {wanted.workers}, but {len(slots)} fit on the devices; lower it, or memory")
+    return slots[: wanted.workers]
+
+
+def _device(gpu: Gpu | None, threads: int) -> Device:
     environment = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
-    environment["CUDA_VISIBLE_DEVICES"] = gpu or ""
+    environment["CUDA_VISIBLE_DEVICES"] = gpu.number if gpu else ""
     if gpu is None:
         return Device("cpu", "cpu", threads, environment)
-    return Device(f"cuda:{gpu}", "cuda:0", threads, environment)
+    return Device(gpu.name, "cuda:0", threads, environment)

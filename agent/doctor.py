@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 
 from ncode_search import __version__, _core
-from ncode_search.agent.devices import available_cores, list_gpus
+from ncode_search.agent.devices import available_cores, gibibytes, list_gpus
 from ncode_search.agent.ranking import llama_report
 
 
@@ -17,6 +17,7 @@ def examine() -> Iterator[tuple[str, bool]]:
     yield f"core           {_core.BUILD}", True
     gpus = list_gpus()
     yield f"CPU cores      {available_cores()}", True
-    yield f"GPUs           {', '.join(gpus) if gpus else 'none; workers use the CPU'}", True
+    said = ", ".join(gpu.name + (f" ({gibibytes(gpu.memory)})" if gpu.memory else "") for gpu in gpus)
+    yield f"GPUs           {said or 'none; workers use the CPU'}", True
     for name, text, good in llama_report():
         yield f"{name:<14} {text}", good

@@ -132,7 +132,7 @@ class AshaRule:
 
 
 def promotable(history: History, sign: float, reduction: int) -> tuple[int, int] | None:
-    """The stopped trial that may go on, of the highest rung, and there the best; and its next budget. None: no trial."""
+    """The stopped trial that may go on, if one may: of the highest rung, and there the best; and its next budget."""
     rungs = history.db.conn.execute(
         "SELECT DISTINCT budget FROM trials WHERE state = 'pruned' AND budget IS NOT NULL ORDER BY budget DESC"
     ).fetchall()

@@ -253,8 +253,13 @@ class Search:
                 timeout=self.settings.timeout_seconds,
                 stopping=self._stopping(),
             ))
-            for device in devices.assign(self.settings.workers)
+            for device in devices.assign(self._wanted())
         ]  # fmt: skip
+
+    def _wanted(self) -> devices.Wanted:
+        settings = self.settings
+        memory = None if settings.memory is None else int(settings.memory)
+        return devices.Wanted(settings.devices, settings.workers, settings.workers_per_device, memory)
 
     def _stopping(self) -> dict[str, Any] | None:
         settings = self.settings

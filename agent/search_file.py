@@ -69,6 +69,8 @@ class SearchFile:
 
     def _overridden(self, by: Overrides) -> SearchFile:
         changes = {name: value for name in ("trials", "workers", "seed") if (value := getattr(by, name)) is not None}
+        if by.workers is not None:
+            changes["workers_per_device"] = None
         try:
             settings = dataclasses.replace(self.settings, **changes)
         except InputError as error:

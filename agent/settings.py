@@ -24,6 +24,9 @@ MOST_CANDIDATES = 1 << 16
 MOST_TRIALS = 1 << 20
 """That a ranker sees."""
 
+_SIZES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_SIZES |= {f"{unit}i": 2 ** (10 * power) for power, unit in enumerate("KMGT", start=1)}
+_DEVICE = re.compile(r"auto|cpu|cuda:[\w-]+")
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -33,8 +36,14 @@ class SearchSettings:
 
     trials: int = 100
     """Trials to complete."""
-    workers: int = 1
-    """Evaluator processes."""
+    workers: int | None = None
+    """Evaluator processes; default: `workers_per_device` on each device."""
+    devices: str | list[str] = "auto"
+    """``auto``: every GPU, or the CPU where there is none; or one or more of ``cpu``, ``cuda:0``, ``cuda:1``, ..."""
+    workers_per_device: int | None = None
+    """Evaluator processes on each device; default: one, or as many as `memory` lets be there."""
+    memory: str | int | None = None
+    """What a trial needs of its device's memory: bytes, or text such as ``"4 GiB"``, ``"500 MB"``."""
     seed: int = 0
     """Every random draw comes from it and the trial's number."""
     goal: str = "maximize"
@@ -62,7 +71,7 @@ class SearchSettings:
 
     def __post_init__(self) -> None:
         _at_least("trials", self.trials, 1)
-        _at_least("workers", self.workers, 1)
+        self._check_devices()
         _at_least("seed", self.seed, 0)
         _at_least("retries", self.retries, 0)
         if self.prune_after is not None:
@@ -72,6 +81,18 @@ class SearchSettings:
         if self.goal not in GOALS:
             raise InputError(f"goal is {self.goal!r}; allowed: {', '.join(map(repr, GOALS))}")
         object.__setattr__(self, "timeout", None if self.timeout is None else parse_duration("timeout", self.timeout))
+
+    def _check_devices(self) -> None:
+        for name in ("workers", "workers_per_device"):
+            if getattr(self, name) is not None:
+                _at_least(name, getattr(self, name), 1)
+        if self.workers is not None and self.workers_per_device is not None:
+            raise InputError("workers and workers_per_device say the same in two ways; leave one of them out")
+        names = [self.devices] if isinstance(self.devices, str) else self.devices
+        if not names or not all(isinstance(name, str) and _DEVICE.fullmatch(name) for name in names):
+            raise InputError(f'devices is {self.devices!r}; allowed: "auto", "cpu", "cuda:0", or a list of such names')
+        if self.memory is not None:
+            object.__setattr__(self, "memory", parse_size("memory", self.memory))
 
     def _check_stopping(self) -> None:
         if self.stop not in (None, *STOPS):
@@ -146,6 +167,15 @@ def parse_duration(name: str, value: str | float) -> float:
         allowed = 'seconds above 0, or text such as "90s", "10m", "2h", "1d"; at most 3650 days'
         raise InputError(f"{name} is {value!r}; allowed: {allowed}")
     return float(value)
+
+
+def parse_size(name: str, value: str | int) -> int:
+    """Bytes from a number of them or from text such as ``"4 GiB"``. Raises `InputError` for anything else."""
+    if isinstance(value, str) and (match := re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]i?)?B\s*", value)):
+        value = round(float(match[1]) * _SIZES[match[2] or ""])
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 2**60:
+        raise InputError(f'{name} is {value!r}; allowed: bytes above 0, or text such as "4 GiB", "500 MB"')
+    return value
 
 
 def check_keep(keep: int | float) -> None:

@@ -29,7 +29,7 @@ from ncode_search.agent.history import History, Spent
 from ncode_search.agent.keeper import Attempt, Keeper, kill_own_group
 from ncode_search.agent.results import checked, plain
 from ncode_search.evaluators.base import Context, Evaluator, EvaluatorError, Pruned, Result
-from ncode_search.evaluators.memory import PeakMemory
+from ncode_search.evaluators.memory import PeakMemory, is_out_of_memory
 from ncode_search.evaluators.registry import build
 
 NICENESS = 10
@@ -38,7 +38,7 @@ NICENESS = 10
 PATIENCE = 2.0
 """Seconds that a training stands still for another process's transaction; results are insisted on."""
 
-_ERROR_LIMIT = 20_000
+_ERROR_LIMIT, _LINE_LIMIT = 20_000, 300
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,7 @@ class Worker:
     def __init__(self, setup: Setup, evaluator: Evaluator, judge: Judge | None, channel: Channel) -> None:
         self._setup = setup
         self._judge = judge
+        self._is_worn = False
         self._stopped: str | None = None
         """Why the search has stopped the running trial, if it has."""
         self._evaluator = evaluator
@@ -116,7 +117,7 @@ class Worker:
             state = f"lost: {error}"
         finally:
             self._keeper.end()
-        self._channel.send(trial=task.trial, state=state)
+        self._channel.send(trial=task.trial, state=state, is_worn=self._is_worn)
 
     def _evaluated(self) -> None:
         """From here on no deadline ends this process: the result is worth the wait for a locked file or a full disk."""
@@ -149,13 +150,26 @@ class Worker:
         except Pruned as reason:
             text, spent, for_good = str(reason) or None, meter.spent(), self._stopped is None
             return "pruned", lambda: history.prune(trial, attempt, text, spent, for_good=for_good)
-        except (Exception, SystemExit, KeyboardInterrupt):
-            error, spent = traceback.format_exc()[-_ERROR_LIMIT:], meter.spent()
-            if task.retry:
+        except (Exception, SystemExit, KeyboardInterrupt) as raised:
+            error, spent = self._describe(raised), meter.spent()
+            if task.retry and not self._is_worn:
                 return "retry", lambda: history.requeue(trial, attempt, error, spent, failed=True)
             return "failed", lambda: history.fail(trial, attempt, error, spent)
         spent = meter.spent(result)
         return "complete", lambda: history.complete(trial, attempt, result.value, result.metrics, spent)
+
+    def _describe(self, error: BaseException) -> str:
+        """What is recorded of an error. Where memory was used up, no attempt would fare better, and this process is not
+        used again: what it holds is not known.
+        """
+        self._is_worn = is_out_of_memory(error)
+        if not self._is_worn:
+            return "".join(traceback.format_exception(error))[-_ERROR_LIMIT:]
+        # The frames hold what the memory is full of.
+        traceback.clear_frames(error.__traceback__)
+        trace = "".join(traceback.format_exception(error))[-_ERROR_LIMIT:]
+        said = " ".join(f"{type(error).__name__}: {error}".split())[:_LINE_LIMIT]
+        return f"{trace}\nout of memory: {said}"
 
     def _evaluate(self, task: Task) -> Result:
         """Raises `Pruned` where the search stops the trial, also if the evaluator has kept that to itself."""

@@ -163,6 +163,9 @@ class Worker:
                 logger.warning("a result cannot be written to the history (%s; %s); it waits", text, mend(text))
             self._has_begun |= "begun" in message
             self._is_evaluated |= "evaluated" in message
+        if message["is_worn"]:
+            # It ran out of memory: the next trial begins with all that the device has.
+            await self.kill()
         return str(message["state"])
 
     async def _receive(self) -> dict[str, Any]:

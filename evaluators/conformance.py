@@ -248,7 +248,7 @@ def _impossible(subject: Subject) -> Iterator[tuple[str, Callable[[], Any]]]:
         if not option.init:
             continue
         members = typing.get_args(hints[option.name]) or (hints[option.name],)
-        yield f"{option.name} = [[]]", partial(subject.build, **{option.name: [[]]})
+        yield f"{option.name} = {{}}", partial(subject.build, **{option.name: {}})
         if int in members:
             yield f"{option.name} = {-(10**9)}", partial(subject.build, **{option.name: -(10**9)})
         if float in members:

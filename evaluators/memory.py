@@ -32,6 +32,24 @@ class PeakMemory:
         return int(_cuda().max_memory_allocated(self._gpu)) if "torch" in sys.modules else 0
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory, of the device or of the process, is used up, or came from one that does."""
+    if isinstance(error, MemoryError) or _is_of_torch(error):
+        return True
+    cause = error.__cause__ or error.__context__
+    return cause is not None and is_out_of_memory(cause)
+
+
+def _is_of_torch(error: BaseException) -> bool:
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return False
+    # On the CPU torch's allocator raises a plain RuntimeError.
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and "DefaultCPUAllocator: " in str(error)
+    )
+
+
 def _cuda() -> Any:
     import torch
 

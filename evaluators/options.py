@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, fields
 from typing import Any
 
-_TYPE_NAMES = {str: "text", int: "an integer", float: "a number", bool: "true or false"}
+_TYPE_NAMES = {str: "text", int: "an integer", float: "a number", bool: "true or false", list: "a list"}
 
 
 class OptionError(Exception):
@@ -63,4 +63,4 @@ def _check_type(key: str, value: Any, hint: Any, where: str) -> None:
 def _simple_types(hint: Any) -> list[type]:
     """The types of a field such as ``int`` or ``str | None``; a TOML table cannot say None."""
     members = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    return [member for member in members if member is not types.NoneType]
+    return [typing.get_origin(member) or member for member in members if member is not types.NoneType]

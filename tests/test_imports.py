@@ -19,10 +19,10 @@ ORDER = [
         "agent.processes",
         "agent.waiting",
         "agent.bounded_pool",
-        "agent.devices",
     },
     {
         "agent.declared",
+        "agent.devices",
         "agent.observations",
         "agent.functions",
         "agent.results",

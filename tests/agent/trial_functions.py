@@ -158,3 +158,35 @@ def diverges(config, context):
     context.report(1, accuracy=0.5)
     context.report(2, accuracy=math.nan)
     return 0.5
+
+
+def says_its_device(config, context):
+    time.sleep(0.3)  # so that every worker gets a trial
+    witness(f"{context.device}/{os.environ['CUDA_VISIBLE_DEVICES']}/{context.threads}", context)
+    return 0.5
+
+
+def memory_hungry(config, context):
+    """`full`: all the memory that the process may have is in use when more is asked for."""
+    import resource
+
+    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    witness(f"{size >> 20}MiB", context)
+    if config["a"] == "full":
+        resource.setrlimit(resource.RLIMIT_AS, (size + 300_000_000, resource.RLIM_INFINITY))
+        held = [bytearray(100_000_000) for _ in range(2)]
+        held.append(bytearray(1_000_000_000))
+    if config["a"] == "torch":
+        import torch
+
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+    if config["a"] == "allocator":
+        import torch
+
+        torch.empty(1 << 50)
+    if config["a"] == "wrapped":
+        try:
+            raise MemoryError
+        except MemoryError as error:
+            raise RuntimeError("the trainer failed") from error
+    return 0.5

@@ -1,0 +1,196 @@
+"""Which workers run where, what they may use, and what comes of trials that use more.
+
+The GPUs are those that a program ``nvidia-smi`` on the path lists: so are real ones.
+"""
+
+import os
+import stat
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ncode_search import SearchSpace
+from ncode_search.agent.devices import Device, Gpu, Wanted, assign, available_cores, cpu_memory, list_gpus
+from ncode_search.agent.errors import InputError
+from ncode_search.agent.search_file import Overrides, SearchFile
+from ncode_search.agent.settings import SearchSettings, parse_size
+from ncode_search.agent.states import TrialState
+
+TWO = "0, GPU-aaa, 24564\n1, GPU-bbb, 49140\n"
+
+
+@pytest.fixture
+def with_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Has the driver's program list these GPUs: number, UUID, memory in MiB."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+    def install(listing: str) -> None:
+        program = tmp_path / "bin" / "nvidia-smi"
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(
+            f'#!/bin/sh\n[ "$1" = --query-gpu=index,uuid,memory.total ] || exit 1\ncat <<END\n{listing}END\n'
+        )
+        program.chmod(program.stat().st_mode | stat.S_IXUSR)
+        monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+
+    return install
+
+
+def names(**wanted) -> list[str]:
+    return [device.name for device in assign(Wanted(**wanted))]
+
+
+def test_without_a_gpu_workers_share_the_cpu(monkeypatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert list_gpus() == []
+    assert names() == ["cpu"]
+    devices = assign(Wanted(workers=4))
+    assert [device.name for device in devices] == ["cpu"] * 4
+    assert {device.threads for device in devices} == {max(1, available_cores() // 4)}
+    assert devices[0].environment["OMP_NUM_THREADS"] == str(devices[0].threads)
+    assert devices[0].environment["CUDA_VISIBLE_DEVICES"] == ""
+
+
+def test_gpus_are_taken_in_turn(with_gpus) -> None:
+    with_gpus(TWO)
+    assert list_gpus() == [Gpu("0", 24564 << 20), Gpu("1", 49140 << 20)]
+    assert names() == ["cuda:0", "cuda:1"]
+    assert names(workers=3) == ["cuda:0", "cuda:1", "cuda:0"]
+    assert names(per_device=2) == ["cuda:0", "cuda:1", "cuda:0", "cuda:1"]
+    assert names(devices=["cuda:1"], per_device=2) == ["cuda:1", "cuda:1"]
+    assert names(devices="cpu", workers=2) == ["cpu", "cpu"]
+    assert names(devices=["cpu", "cuda:1"]) == ["cpu", "cuda:1"]
+    assert assign(Wanted())[1] == Device(
+        "cuda:1", "cuda:0", max(1, available_cores() // 2), assign(Wanted())[1].environment
+    )
+    assert assign(Wanted())[1].environment["CUDA_VISIBLE_DEVICES"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("visible", "expected"),
+    [
+        ("1", [Gpu("1", 49140 << 20)]),
+        ("GPU-bbb", [Gpu("GPU-bbb", 49140 << 20)]),
+        ("", []),
+        ("-1", []),
+        ("7", [Gpu("7", None)]),
+    ],
+)
+def test_only_visible_gpus_are_used(with_gpus, monkeypatch, visible: str, expected: list[Gpu]) -> None:
+    with_gpus(TWO)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert list_gpus() == expected
+
+
+def test_memory_says_how_many_fit(with_gpus) -> None:
+    with_gpus(TWO)
+    need = 10 << 30
+    assert Counter(names(memory=need)) == {"cuda:0": 2, "cuda:1": 4}
+    assert names(memory=need, workers=5) == ["cuda:0", "cuda:1"] * 2 + ["cuda:1"]
+    assert names(memory=need, per_device=2) == ["cuda:0", "cuda:1"] * 2
+    assert len(names(devices="cpu", memory=1 << 20)) == available_cores()
+    assert names(devices="cpu", memory=cpu_memory()) == ["cpu"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        ({"devices": ["cuda:2"]}, r"devices: there is no cuda:2; this machine has cpu, cuda:0, cuda:1"),
+        ({"memory": 30 << 30}, r"memory: no trial of 30 GiB fit on cuda:0, which has 24 GiB"),
+        ({"memory": 20 << 30, "per_device": 2}, r"memory: 1 trials at a time of 20 GiB fit on cuda:0"),
+        ({"memory": 20 << 30, "workers": 9}, r"workers is 9, but 3 fit on the devices"),
+    ],
+)
+def test_what_does_not_fit_is_refused(with_gpus, wanted, said: str) -> None:
+    with_gpus(TWO)
+    with pytest.raises(InputError, match=said):
+        assign(Wanted(**wanted))
+
+
+def test_an_old_driver_that_does_not_know_the_memory_lists_its_gpus(with_gpus) -> None:
+    with_gpus("0, GPU-aaa, [N/A]\n")
+    assert list_gpus() == [Gpu("0", None)]
+    assert names(memory=1 << 40) == ["cuda:0"]
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("4 GiB", 4 << 30), ("1.5GB", 1_500_000_000), ("500 MB", 500_000_000), ("7B", 7), (12, 12)]
+)
+def test_sizes(text, size: int) -> None:
+    assert parse_size("memory", text) == size
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"memory": "4 gigs"}, "memory is '4 gigs'; allowed: bytes above 0, or text such as \"4 GiB\""),
+        ({"memory": "0 GB"}, "memory is 0"),
+        ({"memory": True}, "memory is True"),
+        ({"workers": 0}, "workers is 0"),
+        ({"workers_per_device": 0}, "workers_per_device is 0"),
+        ({"workers": 2, "workers_per_device": 2}, "say the same in two ways"),
+        ({"devices": []}, r"devices is \[\]"),
+        ({"devices": "gpu"}, "devices is 'gpu'"),
+        ({"devices": ["cuda:0", 1]}, "devices is"),
+    ],
+)
+def test_wrong_settings_are_named(settings, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        SearchSettings(**settings)
+
+
+def test_a_search_file_may_list_devices(load_file, tmp_path: Path) -> None:
+    text = (
+        '[search]\nhistory = "h.db"\ndevices = ["cpu"]\nworkers_per_device = 2\nmemory = "1 MiB"\n'
+        '[space]\na = [0, 1]\n[evaluator]\nkind = "python"\nfunction = "m:f"\n'
+    )
+    settings = load_file(text).settings
+    assert (settings.devices, settings.workers_per_device, settings.memory) == (["cpu"], 2, 1 << 20)
+    overridden = SearchFile.load(tmp_path / "search.toml", Overrides(workers=3)).settings
+    assert (overridden.workers, overridden.workers_per_device) == (3, None)
+
+
+def test_each_worker_sees_its_own_gpu(with_gpus, make_search, witness: Path) -> None:
+    with_gpus(TWO)
+    search = make_search("says_its_device", trials=8, workers_per_device=2)
+    search.run()
+    lines = [line.split() for line in witness.read_text().splitlines()]
+    threads = max(1, available_cores() // 4)
+    assert {line[0] for line in lines} == {f"cuda:0/0/{threads}", f"cuda:0/1/{threads}"}
+    assert len({line[2] for line in lines}) == 4, "two processes a GPU"
+    with search.history() as history:
+        assert {trial.device for trial in history.trials()} == {"cuda:0", "cuda:1"}
+
+
+# Out of memory
+
+FATES = {
+    "full": "out of memory: MemoryError:",
+    "torch": "out of memory: OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 GiB.",
+    "allocator": "out of memory: RuntimeError: ",
+    "wrapped": "out of memory: RuntimeError: the trainer failed",
+}
+
+
+def test_a_trial_out_of_memory_fails_at_once_and_leaves_the_next_one_all_of_it(make_search, witness: Path) -> None:
+    options = [fate for name in FATES for fate in (name, f"after {name}")]
+    search = make_search("memory_hungry", space=SearchSpace({"a": options}), trials=100, retries=3)
+    search.run()
+    with search.history() as history:
+        trials = {search.space.decode(trial.code)["a"]: trial for trial in history.trials()}
+    for fate, said in FATES.items():
+        failed = trials[fate]
+        assert (failed.state, failed.attempt) == (TrialState.FAILED, 1), "it would fare no better"
+        assert failed.error.splitlines()[-1].startswith(said)
+        assert "Traceback" in failed.error
+    assert all(trial.state is TrialState.COMPLETE for fate, trial in trials.items() if fate not in FATES)
+    lines = [line.split() for line in witness.read_text().splitlines()]
+    order = [search.space.decode(code)["a"] for _, code, _ in lines]
+    for index, fate in enumerate(order[:-1]):
+        same_process = lines[index][2] == lines[index + 1][2]
+        assert same_process == (fate not in FATES), "a process that ran out of memory is not used again"
+    sizes = [int(line[0].removesuffix("MiB")) for line in lines]
+    first_of_a_process = [sizes[i] for i in range(len(lines)) if i == 0 or order[i - 1] in FATES]
+    assert max(first_of_a_process) - min(first_of_a_process) < 50, "what was held is free again"
