@@ -14,6 +14,7 @@ it saw (`History.take_back`), so that a renewal in the last moment wins.
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from ncode_search.agent.processes import ProcessId, boot_id
 from ncode_search.agent.records import Trial
@@ -29,7 +30,7 @@ CALLER = "caller"
 """The device of a trial that was asked for: the process in its row need not be the one that evaluates it."""
 
 
-def lease_columns(seconds: float | None) -> dict[str, float | str | None]:
+def lease_columns(seconds: float | None) -> dict[str, Any]:
     """The columns of a lease that begins now; None: no lease."""
     if seconds is None:
         return {"lease_until": None, "lease_seconds": None, "lease_boot": None, "lease_clock": None}
