@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ncode_search.agent.errors import InputError
+from ncode_search.agent.settings import SearchSettings
 
 
 @dataclass(frozen=True)
@@ -43,22 +44,11 @@ class Gpu:
         return f"cuda:{self.number}"
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What a search asks for."""
+def assign(wanted: SearchSettings) -> list[Device]:
+    """The device of every worker slot that a search wants.
 
-    devices: str | Sequence[str] = "auto"
-    """``auto``: every GPU, or the CPU where there is none; or names: ``cpu``, ``cuda:0``."""
-    workers: int | None = None
-    """Worker processes; None: `per_device` on each device."""
-    per_device: int | None = None
-    """Worker processes on each device; None: as many as `memory` lets be there, or one."""
-    memory: int | None = None
-    """Bytes that a trial needs."""
-
-
-def assign(wanted: Wanted) -> list[Device]:
-    """One device a worker slot. Raises `InputError` where there is no such device, or not enough memory on it."""
+    Raises `InputError` where there is no such device, or not enough memory on it.
+    """
     gpus = {gpu.name: gpu for gpu in list_gpus()}
     names = _named(wanted.devices, list(gpus))
     room = {name: _room(name, gpus[name].memory if name in gpus else cpu_memory(), wanted) for name in names}
@@ -117,24 +107,25 @@ def _named(devices: str | Sequence[str], gpus: list[str]) -> list[str]:
     return names
 
 
-def _room(name: str, memory: int | None, wanted: Wanted) -> int:
+def _room(name: str, memory: int | None, wanted: SearchSettings) -> int:
     """How many workers a device gets, at most."""
-    count = wanted.per_device or (1 if wanted.workers is None else wanted.workers)
-    if wanted.memory is None or memory is None:
+    count = wanted.workers_per_device or (1 if wanted.workers is None else wanted.workers)
+    need = wanted.memory_bytes
+    if need is None or memory is None:
         return count
-    fit = memory // wanted.memory
-    if fit < 1 or (wanted.per_device is not None and wanted.per_device > fit):
+    fit = memory // need
+    if fit < 1 or (wanted.workers_per_device is not None and wanted.workers_per_device > fit):
         many = "no trial" if fit < 1 else f"{fit} trials at a time"
         raise InputError(
-            f"memory: {many} of {gibibytes(wanted.memory)} fit on {name}, which has {gibibytes(memory)}; "
+            f"memory: {many} of {gibibytes(need)} fit on {name}, which has {gibibytes(memory)}; "
             "lower it, or take other devices or fewer workers_per_device"
         )
-    if wanted.per_device is None and wanted.workers is None:
+    if wanted.workers_per_device is None and wanted.workers is None:
         return fit if name != "cpu" else min(fit, available_cores())
     return min(fit, count)
 
 
-def _take(slots: list[str], wanted: Wanted) -> list[str]:
+def _take(slots: list[str], wanted: SearchSettings) -> list[str]:
     assert wanted.workers is not None
     if len(slots) < wanted.workers:
         raise InputError(f"workers is {wanted.workers}, but {len(slots)} fit on the devices; lower it, or memory")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ncode_search.agent.devices import Wanted, assign
+from ncode_search.agent.devices import assign
 from ncode_search.agent.errors import InputError
 from ncode_search.agent.observations import ObservationLog
 from ncode_search.agent.pool import CandidatePool
@@ -42,7 +43,7 @@ def _line(finding: Finding) -> str:
 
 def _subject(file: SearchFile, code: str | None) -> Subject:
     options: dict[str, Any] = dict(file.evaluator)
-    device = assign(Wanted(file.settings.devices, workers=1))[0]
+    device = assign(dataclasses.replace(file.settings, workers=1, workers_per_device=None))[0]
     vector = _drawn(file.space, file.settings.seed) if code is None else file.space.from_text([code])[0]
     return Subject(
         kind=options.pop("kind"),

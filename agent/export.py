@@ -46,12 +46,19 @@ def text_lines(history: History, space: SearchSpace) -> Iterator[str]:
     yield form.format("trial", "code", canonical, "state", "value", "seconds", "proposed by")
     for trial in history.trials():
         value = "" if trial.value is None else f"{trial.value:.6g}"
-        seconds = f"{trial.finished_at - trial.started_at:.1f}" if trial.finished_at and trial.started_at else ""
+        seconds = _seconds(trial)
         error = f"  {trial.error.strip().splitlines()[-1]}" if trial.error and trial.error.strip() else ""
         canonical = trial.canonical if space.has_twins else ""
         yield form.format(
             trial.id, trial.code, canonical, trial.state.value, value, seconds, f"{trial.proposed_by}{error}"
         )
+
+
+def _seconds(trial: Trial) -> str:
+    """What the trial cost; of trials without a record of that, how long their last attempt took."""
+    if trial.seconds is None and trial.finished_at and trial.started_at:
+        return f"{trial.finished_at - trial.started_at:.1f}"
+    return "" if trial.seconds is None else f"{trial.seconds:.1f}"
 
 
 def _metric_names(history: History) -> list[str]:

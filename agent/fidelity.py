@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Protocol
 
-from ncode_search.agent.history import History
+from ncode_search.agent.history import History, Objective
+from ncode_search.agent.settings import SearchSettings
 from ncode_search.evaluators.base import DivergedError, Evaluator, EvaluatorError
 
 MEDIAN_STARTUP = 5
@@ -40,6 +41,14 @@ class Stopping:
     reduction: int
 
 
+def stopping(settings: SearchSettings) -> dict[str, Any] | None:
+    """The fields of a search's `Stopping`; None where it stops no trials."""
+    if settings.stop is None:
+        return None
+    sign, least, most = Objective(settings.goal).sign, settings.least_epochs, settings.most_epochs
+    return vars(Stopping(settings.stop, sign, settings.metric, least, most, settings.reduction))
+
+
 class StopRule(Protocol):
     """Whether a trial may go on."""
 
@@ -50,19 +59,19 @@ class StopRule(Protocol):
 class Judge:
     """A search's rule, applied to the trials of one evaluator. Raises `EvaluatorError` where it cannot be applied."""
 
-    def __init__(self, stopping: Stopping, evaluator: Evaluator) -> None:
-        metric = stopping.metric or getattr(evaluator, "score_metric", None)
-        most = stopping.most_epochs or getattr(evaluator, "epochs", None)
+    def __init__(self, given: Stopping, evaluator: Evaluator) -> None:
+        metric = given.metric or getattr(evaluator, "score_metric", None)
+        most = given.most_epochs or getattr(evaluator, "epochs", None)
         if metric is None:
             raise EvaluatorError("[search] metric is missing; name the reported metric that `stop` is to compare")
         if most is None:
             raise EvaluatorError("[search] most_epochs is missing; say after how many epochs a trial is complete")
-        if stopping.least_epochs >= most:
+        if given.least_epochs >= most:
             raise EvaluatorError(
-                f"[search] least_epochs = {stopping.least_epochs}: must be less than the {most} of a whole trial"
+                f"[search] least_epochs = {given.least_epochs}: must be less than the {most} of a whole trial"
             )
         self._metric, self._most = metric, most
-        self._rule: StopRule = (MedianRule if stopping.rule == "median" else AshaRule)(stopping, metric)
+        self._rule: StopRule = (MedianRule if given.rule == "median" else AshaRule)(given, metric)
 
     def score(self, step: int, reported: Mapping[str, Any]) -> float:
         """The metric among what was reported. Raises `LookupError` where it is missing, `DivergedError` where it is no
@@ -89,8 +98,8 @@ class MedianRule:
     Golovin et al. 2017, "Google Vizier".
     """
 
-    def __init__(self, stopping: Stopping, metric: str) -> None:
-        self._sign, self._least, self._metric = stopping.sign, stopping.least_epochs, metric
+    def __init__(self, given: Stopping, metric: str) -> None:
+        self._sign, self._least, self._metric = given.sign, given.least_epochs, metric
 
     def reason_to_stop(self, history: History, trial: int, attempt: int, step: int) -> str | None:
         """See `StopRule`."""
@@ -115,8 +124,8 @@ class AshaRule:
     ``1 / reduction`` of all that came there, and is stopped otherwise.
     """
 
-    def __init__(self, stopping: Stopping, metric: str) -> None:
-        self._sign, self._reduction, self._metric = stopping.sign, stopping.reduction, metric
+    def __init__(self, given: Stopping, metric: str) -> None:
+        self._sign, self._reduction, self._metric = given.sign, given.reduction, metric
 
     def reason_to_stop(self, history: History, trial: int, attempt: int, step: int) -> str | None:
         """See `StopRule`. A trial that goes on has its next budget after this."""

@@ -28,10 +28,9 @@ from types import TracebackType
 from typing import Any
 
 from ncode_search import __version__
-from ncode_search.agent import devices
+from ncode_search.agent import devices, fidelity
 from ncode_search.agent.database import exists
 from ncode_search.agent.errors import IllegalTransitionError, InputError, NcodeError, SearchFailedError
-from ncode_search.agent.fidelity import Stopping
 from ncode_search.agent.functions import evaluator_table
 from ncode_search.agent.history import History, Objective, Trial
 from ncode_search.agent.leases import LEASE
@@ -251,23 +250,10 @@ class Search:
                 device=device.torch_name,
                 threads=device.threads,
                 timeout=self.settings.timeout_seconds,
-                stopping=self._stopping(),
+                stopping=fidelity.stopping(self.settings),
             ))
-            for device in devices.assign(self._wanted())
+            for device in devices.assign(self.settings)
         ]  # fmt: skip
-
-    def _wanted(self) -> devices.Wanted:
-        settings = self.settings
-        memory = None if settings.memory is None else int(settings.memory)
-        return devices.Wanted(settings.devices, settings.workers, settings.workers_per_device, memory)
-
-    def _stopping(self) -> dict[str, Any] | None:
-        settings = self.settings
-        if settings.stop is None:
-            return None
-        sign = Objective(settings.goal).sign
-        least, most = settings.least_epochs, settings.most_epochs
-        return vars(Stopping(settings.stop, sign, settings.metric, least, most, settings.reduction))
 
     def _outcome(self, **how: bool) -> Outcome:
         if self._session is None:

@@ -103,6 +103,11 @@ class SearchSettings:
             _at_least("most_epochs", self.most_epochs, self.least_epochs + 1)
 
     @property
+    def memory_bytes(self) -> int | None:
+        """`memory` in bytes."""
+        return None if self.memory is None else int(self.memory)
+
+    @property
     def timeout_seconds(self) -> float | None:
         """`timeout` in seconds."""
         return None if self.timeout is None else float(self.timeout)

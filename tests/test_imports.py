@@ -22,7 +22,6 @@ ORDER = [
     },
     {
         "agent.declared",
-        "agent.devices",
         "agent.observations",
         "agent.functions",
         "agent.results",
@@ -30,7 +29,7 @@ ORDER = [
         "agent.schema",
         "agent.trial_folders",
     },
-    {"agent.equality", "agent.costs"},
+    {"agent.equality", "agent.costs", "agent.devices"},
     {"agent.constraints"},
     {"agent.space", "agent.database", "agent.records"},
     {"agent.leases"},

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ncode_search import SearchSpace
-from ncode_search.agent.devices import Device, Gpu, Wanted, assign, available_cores, cpu_memory, list_gpus
+from ncode_search.agent.devices import Device, Gpu, assign, available_cores, cpu_memory, list_gpus
 from ncode_search.agent.errors import InputError
 from ncode_search.agent.search_file import Overrides, SearchFile
 from ncode_search.agent.settings import SearchSettings, parse_size
@@ -39,14 +39,14 @@ def with_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str]
 
 
 def names(**wanted) -> list[str]:
-    return [device.name for device in assign(Wanted(**wanted))]
+    return [device.name for device in assign(SearchSettings(**wanted))]
 
 
 def test_without_a_gpu_workers_share_the_cpu(monkeypatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     assert list_gpus() == []
     assert names() == ["cpu"]
-    devices = assign(Wanted(workers=4))
+    devices = assign(SearchSettings(workers=4))
     assert [device.name for device in devices] == ["cpu"] * 4
     assert {device.threads for device in devices} == {max(1, available_cores() // 4)}
     assert devices[0].environment["OMP_NUM_THREADS"] == str(devices[0].threads)
@@ -58,14 +58,14 @@ def test_gpus_are_taken_in_turn(with_gpus) -> None:
     assert list_gpus() == [Gpu("0", 24564 << 20), Gpu("1", 49140 << 20)]
     assert names() == ["cuda:0", "cuda:1"]
     assert names(workers=3) == ["cuda:0", "cuda:1", "cuda:0"]
-    assert names(per_device=2) == ["cuda:0", "cuda:1", "cuda:0", "cuda:1"]
-    assert names(devices=["cuda:1"], per_device=2) == ["cuda:1", "cuda:1"]
+    assert names(workers_per_device=2) == ["cuda:0", "cuda:1", "cuda:0", "cuda:1"]
+    assert names(devices=["cuda:1"], workers_per_device=2) == ["cuda:1", "cuda:1"]
     assert names(devices="cpu", workers=2) == ["cpu", "cpu"]
     assert names(devices=["cpu", "cuda:1"]) == ["cpu", "cuda:1"]
-    assert assign(Wanted())[1] == Device(
-        "cuda:1", "cuda:0", max(1, available_cores() // 2), assign(Wanted())[1].environment
+    assert assign(SearchSettings())[1] == Device(
+        "cuda:1", "cuda:0", max(1, available_cores() // 2), assign(SearchSettings())[1].environment
     )
-    assert assign(Wanted())[1].environment["CUDA_VISIBLE_DEVICES"] == "1"
+    assert assign(SearchSettings())[1].environment["CUDA_VISIBLE_DEVICES"] == "1"
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_memory_says_how_many_fit(with_gpus) -> None:
     need = 10 << 30
     assert Counter(names(memory=need)) == {"cuda:0": 2, "cuda:1": 4}
     assert names(memory=need, workers=5) == ["cuda:0", "cuda:1"] * 2 + ["cuda:1"]
-    assert names(memory=need, per_device=2) == ["cuda:0", "cuda:1"] * 2
+    assert names(memory=need, workers_per_device=2) == ["cuda:0", "cuda:1"] * 2
     assert len(names(devices="cpu", memory=1 << 20)) == available_cores()
     assert names(devices="cpu", memory=cpu_memory()) == ["cpu"]
 
@@ -99,14 +99,14 @@ def test_memory_says_how_many_fit(with_gpus) -> None:
     [
         ({"devices": ["cuda:2"]}, r"devices: there is no cuda:2; this machine has cpu, cuda:0, cuda:1"),
         ({"memory": 30 << 30}, r"memory: no trial of 30 GiB fit on cuda:0, which has 24 GiB"),
-        ({"memory": 20 << 30, "per_device": 2}, r"memory: 1 trials at a time of 20 GiB fit on cuda:0"),
+        ({"memory": 20 << 30, "workers_per_device": 2}, r"memory: 1 trials at a time of 20 GiB fit on cuda:0"),
         ({"memory": 20 << 30, "workers": 9}, r"workers is 9, but 3 fit on the devices"),
     ],
 )
 def test_what_does_not_fit_is_refused(with_gpus, wanted, said: str) -> None:
     with_gpus(TWO)
     with pytest.raises(InputError, match=said):
-        assign(Wanted(**wanted))
+        assign(SearchSettings(**wanted))
 
 
 def test_an_old_driver_that_does_not_know_the_memory_lists_its_gpus(with_gpus) -> None:
