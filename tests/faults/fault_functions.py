@@ -52,6 +52,19 @@ def long(config, context):
     return evaluate(config, context, 5.0)
 
 
+def trained(config, context):
+    """Nine epochs, each on disk before the next."""
+    witness("begin", context.code, os.getpid())
+    done = (context.restore() or {"epoch": 0})["epoch"]
+    for epoch in range(done + 1, 10):
+        witness("epoch", context.code, epoch)
+        time.sleep(0.02)
+        context.checkpoint({"epoch": epoch})
+        context.report(epoch, accuracy=value_of(config) * (1 - 0.5**epoch))
+    witness("end", context.code, os.getpid(), value_of(config))
+    return value_of(config)
+
+
 def hostile(config, context):
     """Position `fate` says what happens to the first attempt at a trial; the second one is well."""
     marker = Path(os.environ["NCODE_TEST_LOG"]).with_suffix(f".{context.code}")

@@ -28,6 +28,7 @@ workers = {workers}
 timeout = {timeout}
 retries = {retries}
 seed = {seed}
+{more}
 [space]
 {space}
 [evaluator]
@@ -52,6 +53,7 @@ class FaultySearch:
         timeout: float = 60.0,
         retries: int = 1000,
         seed: int = 1,
+        more: str = "",
         space: str = SPACE,
         ranker: str = 'kind = "evolution"',
         environment: dict[str, str] | None = None,
@@ -66,7 +68,7 @@ class FaultySearch:
         if not (functions := folder / "fault_functions.py").exists():
             functions.symlink_to(HERE / "fault_functions.py")
         self.file.write_text(TOML.format(
-            trials=trials, workers=workers, timeout=timeout, retries=retries, seed=seed, space=space,
+            trials=trials, workers=workers, timeout=timeout, retries=retries, seed=seed, more=more, space=space,
             function=function, ranker=ranker, history=history or "search.db",
         ))  # fmt: skip
         self._environment = {**os.environ, "NCODE_TEST_LOG": str(self.witness), **(environment or {})}

@@ -34,6 +34,7 @@ LEGAL = {
     ("running", "queued"),
     *(("running", end) for end in ("complete", "failed", "pruned")),
     *(("queued", end) for end in ("complete", "pruned")),  # late, by an attempt that was taken back
+    ("pruned", "queued"),  # promoted
 }
 
 

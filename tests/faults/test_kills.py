@@ -31,6 +31,26 @@ def test_a_search_killed_at_random_points_is_the_one_it_would_have_been(tmp_path
         assert killed.rows(order) == whole.rows(order)
 
 
+@pytest.mark.timeout(3600 if LONG else 240)
+def test_a_search_that_stops_trials_early_is_the_one_it_would_have_been(tmp_path: Path) -> None:
+    """So are its stops and promotions, and no epoch is trained twice but the one that a kill fell into."""
+    asha = 'stop = "asha"\nmetric = "accuracy"\nmost_epochs = 9'
+    kills = KILLS // 2
+    settings = {"function": "trained", "trials": 2 + kills // 3, "workers": 1, "seed": 3, "more": asha}
+    with FaultySearch(tmp_path / "whole", **settings) as whole, FaultySearch(tmp_path / "killed", **settings) as killed:
+        whole.finish(600)
+        killed.watch_moves()
+        kill_at_random(killed, kills, random.Random(3))
+        killed.check()
+        assert killed.count("kill") >= kills, "the search was over before it was killed often enough"
+        order = "SELECT id, code, state, value, budget, error, proposed_by FROM trials WHERE attempt > 0 ORDER BY id"
+        assert killed.rows(order) == whole.rows(order)
+        epochs = "SELECT trial, step, score FROM epochs GROUP BY trial, step ORDER BY trial, step"
+        assert killed.rows(epochs) == whole.rows(epochs)
+        assert whole.rows("SELECT 1 FROM trials WHERE state = 'complete' AND attempt > 1"), "none was promoted"
+        assert killed.count("epoch") <= whole.count("epoch") + kills
+
+
 @pytest.mark.timeout(3600 if LONG else 120)
 def test_two_workers_survive_kills_of_whatever_there_is(tmp_path: Path) -> None:
     kills = KILLS // 4
