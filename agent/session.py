@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from ncode_search.agent import agent_lock, fidelity, leases, trial_folders
 from ncode_search.agent.database import translated
-from ncode_search.agent.errors import InputError
+from ncode_search.agent.errors import IllegalTransitionError, InputError
 from ncode_search.agent.history import Decision, History, Narrowing, Objective, Trial
 from ncode_search.agent.leases import CALLER, LeaseWatch, is_suspect
 from ncode_search.agent.observations import FORECASTERS, Codes, ObservationLog, Observations
@@ -218,19 +218,27 @@ class Session:
     def interrupted(self, trial: int, attempt: int) -> None:
         """A running trial was given up through no fault of its own: it waits again, before all others."""
         row = self.history.trial(trial)
-        if row.state is TrialState.RUNNING and row.attempt == attempt:
-            self.take_back(row)
-        else:
+        is_under_way = row.state is TrialState.RUNNING and row.attempt == attempt
+        if not (is_under_way and self.take_back(row)):
             self._settle_or_queue(trial)
 
-    def take_back(self, seen: Trial) -> None:
-        """The attempt is nobody's any more: its trial waits again, unless it was renewed or finished meanwhile."""
+    def take_back(self, seen: Trial) -> bool:
+        """The attempt is nobody's any more: its trial waits again. False where it was renewed or finished meanwhile."""
         lost = seen.attempt - seen.failures
-        if lost >= MOST_LOST:
-            self.history.fail(seen.id, seen.attempt, f"{lost} attempts were lost together with whatever ran them")
-        elif not self.history.take_back(seen):
-            return
-        self._settle_or_queue(seen.id)
+        if lost < MOST_LOST:
+            taken = self.history.take_back(seen)
+        else:
+            taken = self._give_up(seen, f"{lost} attempts were lost together with whatever ran them")
+        if taken:
+            self._settle_or_queue(seen.id)
+        return taken
+
+    def _give_up(self, seen: Trial, error: str) -> bool:
+        try:
+            self.history.fail(seen.id, seen.attempt, error)
+        except IllegalTransitionError:
+            return False
+        return True
 
     def _settle_or_queue(self, trial: int) -> None:
         row = self.settle(trial)
@@ -249,10 +257,9 @@ class Session:
             return None
         if row.lease_seconds is None and row.id in self._asked:
             return row  # this process's own until it is told
-        if self._watches.setdefault(row.id, LeaseWatch()).is_over(row):
-            self.take_back(row)
-            return None
-        return row
+        if not self._watches.setdefault(row.id, LeaseWatch()).is_over(row):
+            return row
+        return None if self.take_back(row) else self.still_running(row)
 
     def lend(self, chosen: Chosen, lease: float | None) -> int:
         """Start a trial for a caller of this process; returns the attempt."""

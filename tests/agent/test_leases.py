@@ -15,7 +15,7 @@ import pytest
 
 from ncode_search.agent import leases
 from ncode_search.agent.errors import IllegalTransitionError, InputError
-from ncode_search.agent.history import History, Objective
+from ncode_search.agent.history import History, Objective, Trial
 from ncode_search.agent.leases import LeaseWatch
 from ncode_search.agent.processes import ProcessId, process_start
 from ncode_search.agent.session import MOST_LOST, Session
@@ -171,6 +171,33 @@ def test_a_worker_here_lives_as_long_as_its_process_even_if_that_is_stopped(hist
         process.kill()
         process.communicate()
     assert watch.is_over(history.trial(1))
+
+
+def test_an_orphan_that_is_renewed_in_the_last_moment_is_watched_on(
+    path: Path, history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "CONFIRM", 0.01)
+    running(history, ELSEWHERE, 0.05)
+    take_back = History.take_back
+
+    def renewed_meanwhile(self: History, seen: Trial) -> bool:
+        history.renew(1, 1, 0.05)
+        return take_back(self, seen)
+
+    session = Session(path, SPACE, Objective())
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(History, "take_back", renewed_meanwhile)
+            for _ in range(3):
+                time.sleep(0.1)
+                session._look_after_orphans()
+        assert ([trial.id for trial in session.orphans], list(session.queue)) == ([1], [])
+        while session.orphans:
+            time.sleep(0.1)
+            session._look_after_orphans()
+        assert [chosen.trial for chosen in session.queue] == [1]
+    finally:
+        session.close()
 
 
 def test_a_trial_that_takes_everything_down_with_it_is_not_tried_for_ever(path: Path) -> None:
