@@ -18,9 +18,10 @@ from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
 
 from ncode_search.evaluators import cnn_space
-from ncode_search.evaluators.base import Context, DivergedError, EvaluatorError, Pruned, Result
+from ncode_search.evaluators.base import Context, DivergedError, Pruned, Result
 from ncode_search.evaluators.cnn_network import Network, count_parameters
 from ncode_search.evaluators.images import ImageData, Split, digits, image_folder
+from ncode_search.evaluators.options import require
 from ncode_search.evaluators.torch_state import get_random_state, set_random_state, trial_state
 
 
@@ -60,14 +61,14 @@ class CnnEvaluator:
         torch.optim.AdamW([torch.zeros(1, requires_grad=True)])
 
     def _check_numbers(self) -> None:
-        _require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
-        _require(self.batch_size >= 4, "batch_size", self.batch_size, "at least 4")
-        _require(0 < self.learning_rate < math.inf, "learning_rate", self.learning_rate, "a positive number")
-        _require(0 <= self.weight_decay < math.inf, "weight_decay", self.weight_decay, "zero or a positive number")
-        _require(0 <= self.split_seed < 2**32, "split_seed", self.split_seed, "from 0 to 4294967295")
+        require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
+        require(self.batch_size >= 4, "batch_size", self.batch_size, "at least 4")
+        require(0 < self.learning_rate < math.inf, "learning_rate", self.learning_rate, "a positive number")
+        require(0 <= self.weight_decay < math.inf, "weight_decay", self.weight_decay, "zero or a positive number")
+        require(0 <= self.split_seed < 2**32, "split_seed", self.split_seed, "from 0 to 4294967295")
         if self.image_size is not None:
-            _require(self.data != "digits", "image_size", self.image_size, 'left out with data = "digits" (8x8)')
-            _require(1 <= self.image_size <= 1024, "image_size", self.image_size, "from 1 to 1024")
+            require(self.data != "digits", "image_size", self.image_size, 'left out with data = "digits" (8x8)')
+            require(1 <= self.image_size <= 1024, "image_size", self.image_size, "from 1 to 1024")
 
     def check_space(self, space: Mapping[str, Sequence[Any]]) -> None:
         """Refuse what no CNN can be built from; see `cnn_space.check_space`."""
@@ -178,8 +179,3 @@ class _Training:
         self.shuffle.set_state(state["shuffle"])
         set_random_state(context.device, state["random"])
         return int(state["epoch"]), float(state["val_accuracy"])
-
-
-def _require(holds: bool, key: str, value: object, allowed: str) -> None:
-    if not holds:
-        raise EvaluatorError(f"[evaluator] {key} = {value}: must be {allowed}")

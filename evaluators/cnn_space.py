@@ -11,67 +11,40 @@ that `POSITIONS` lists: an edge is ``none``, but a space without any edge has ce
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ncode_search.evaluators.base import EvaluatorError
 from ncode_search.evaluators.cnn_layers import ACTIVATIONS, NORMS, OPERATIONS, Style
+from ncode_search.evaluators.positions import Position, check_positions, is_integer, is_number, is_one_of
 
 HEAD_POOLS = ("avg", "max")
 
 
-@dataclass(frozen=True)
-class Position:
-    """A family of positions and what their options may be."""
-
-    pattern: str
-    """A regular expression for the whole name."""
-    names: str
-    """The names, as a person reads them."""
-    allowed: str
-    """The options, as a person reads them."""
-    accepts: Callable[[Any], bool]
-    """Whether one option is possible."""
-    default: str
-    """What stands when a space leaves the position out."""
-
-
-def _is_integer(low: int, high: int, odd: bool = False) -> Callable[[Any], bool]:
-    return lambda option: type(option) is int and low <= option <= high and (not odd or option % 2 == 1)
-
-
-def _is_one_of(names: Sequence[str]) -> Callable[[Any], bool]:
-    return lambda option: isinstance(option, str) and option in names
-
-
-def _is_dropout(option: Any) -> bool:
-    return type(option) in (int, float) and 0 <= option < 1
-
-
 def _choice(name: str, choices: Sequence[str], default: str) -> Position:
-    return Position(re.escape(name), name, ", ".join(choices), _is_one_of(tuple(choices)), default)
+    return Position(re.escape(name), name, ", ".join(choices), is_one_of(choices), default)
 
 
 _WIDTH = "an integer from 1 to 1024"
 POSITIONS = (
-    Position(r"stem\.width", "stem.width", _WIDTH, _is_integer(1, 1024), "16"),
-    Position(r"stem\.kernel", "stem.kernel", "an odd integer from 1 to 15", _is_integer(1, 15, odd=True), "3"),
+    Position(r"stem\.width", "stem.width", _WIDTH, is_integer(1, 1024), "16"),
+    Position(r"stem\.kernel", "stem.kernel", "an odd integer from 1 to 15", is_integer(1, 15, odd=True), "3"),
     Position(
         r"cell\.(0-[1-9]|1-[2-9]|2-[3-9]|3-[4-9]|4-[5-9]|5-[6-9]|6-[7-9]|7-[89]|8-9)",
         "cell.I-J (an edge from node I to a later node J, 0 to 9)",
         ", ".join(OPERATIONS),
-        _is_one_of(tuple(OPERATIONS)),
+        is_one_of(OPERATIONS),
         "none",
     ),
-    Position(r"stage[1-4]\.cells", "stage1.cells to stage4.cells", "an integer from 0 to 8", _is_integer(0, 8), "1"),
+    Position(r"stage[1-4]\.cells", "stage1.cells to stage4.cells", "an integer from 0 to 8", is_integer(0, 8), "1"),
     Position(
-        r"stage[2-4]\.width", "stage2.width to stage4.width", _WIDTH, _is_integer(1, 1024), "twice the last one's"
+        r"stage[2-4]\.width", "stage2.width to stage4.width", _WIDTH, is_integer(1, 1024), "twice the last one's"
     ),
     _choice("norm", tuple(NORMS), "batch"),
     _choice("activation", tuple(ACTIVATIONS), "relu"),
     _choice("head.pool", HEAD_POOLS, "avg"),
-    Position(r"head\.dropout", "head.dropout", "a number from 0 to below 1", _is_dropout, "0"),
+    Position(r"head\.dropout", "head.dropout", "a number from 0 to below 1", is_number(0, 1), "0"),
 )
 
 
@@ -81,22 +54,9 @@ def check_space(space: Mapping[str, Sequence[Any]]) -> None:
     Raises:
         EvaluatorError: with the position and what is allowed there.
     """
-    for name, options in space.items():
-        position = _find(name)
-        for option in options:
-            if not position.accepts(option):
-                raise EvaluatorError(
-                    f'[space] "{name}": a CNN cannot build option {option!r}; allowed: {position.allowed}'
-                )
-
-
-def _find(name: str) -> Position:
-    for position in POSITIONS:
-        if re.fullmatch(position.pattern, name):
-            return position
-    known = "; ".join(position.names for position in POSITIONS)
-    hint = " (the first stage has the width of the stem: stem.width)" if name == "stage1.width" else ""
-    raise EvaluatorError(f'[space] "{name}": a CNN has no such position{hint}; it has: {known}')
+    if "stage1.width" in space:
+        raise EvaluatorError('[space] "stage1.width": the first stage has the width of the stem: stem.width')
+    check_positions(space, POSITIONS, owner="a CNN")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, fields
 from typing import Any
 
+from ncode_search.evaluators.base import EvaluatorError
+
 _TYPE_NAMES = {str: "text", int: "an integer", float: "a number", bool: "true or false", list: "a list"}
 
 
@@ -31,6 +33,12 @@ def check_options(cls: type[Any], table: Mapping[str, Any], where: str, owner: s
     hints = typing.get_type_hints(cls)
     for key, value in table.items():
         _check_type(key, value, hints[key], where)
+
+
+def require(holds: bool, key: str, value: object, allowed: str) -> None:
+    """Refuse the value of a key of ``[evaluator]`` unless it `holds`; raises `EvaluatorError` with what is allowed."""
+    if not holds:
+        raise EvaluatorError(f"[evaluator] {key} = {value}: must be {allowed}")
 
 
 def suggest(given: str, known: Iterable[str]) -> str:

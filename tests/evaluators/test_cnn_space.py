@@ -53,7 +53,7 @@ def test_accepts_every_kind_of_position() -> None:
 def test_refuses_an_option(name: str, option: Any, allowed: str) -> None:
     with pytest.raises(EvaluatorError) as error:
         check_space({"stem.width": [8], name: [option]})
-    assert str(error.value).startswith(f'[space] "{name}": a CNN cannot build option {option!r}; allowed: {allowed}')
+    assert str(error.value).startswith(f'[space] "{name}": a CNN cannot have the option {option!r}; allowed: {allowed}')
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def test_refuses_a_wrong_table(tmp_path: Path, kind: str, options: dict[str, Any
 
 def test_lets_the_evaluator_check(tmp_path: Path, table_folder: Path) -> None:
     assert _refused("cnn", {"epochs": 0}, tmp_path) == "[evaluator] epochs = 0: must be at least 1"
-    assert '[space] "norm": a CNN cannot build option' in _refused("cnn", {}, tmp_path, {"norm": ["bach"]})
+    assert '[space] "norm": a CNN cannot have the option' in _refused("cnn", {}, tmp_path, {"norm": ["bach"]})
     assert "[space] has 0;" in _refused("table", {"path": "table.csv", "metric": "accuracy"}, table_folder)
 
 
