@@ -9,6 +9,7 @@ writes the result, and leaves.
 from __future__ import annotations
 
 import contextlib
+import gc
 import itertools
 import json
 import os
@@ -239,6 +240,8 @@ def main() -> None:
     except EvaluatorError as error:
         channel.send(refused=str(error))
         return
+    # What stays for good is looked at no more: with transformers loaded, a collection after a trial takes a second.
+    gc.freeze()
     channel.send(ready=True)
     worker = None
     for line in lines:

@@ -38,9 +38,7 @@ POSITIONS = (
         "none",
     ),
     Position(r"stage[1-4]\.cells", "stage1.cells to stage4.cells", "an integer from 0 to 8", is_integer(0, 8), "1"),
-    Position(
-        r"stage[2-4]\.width", "stage2.width to stage4.width", _WIDTH, is_integer(1, 1024), "twice the last one's"
-    ),
+    Position(r"stage[2-4]\.width", "stage2.width to stage4.width", _WIDTH, is_integer(1, 1024), "twice the last one's"),
     _choice("norm", tuple(NORMS), "batch"),
     _choice("activation", tuple(ACTIVATIONS), "relu"),
     _choice("head.pool", HEAD_POOLS, "avg"),

@@ -17,12 +17,15 @@ from ncode_search.evaluators.options import OptionError, check_options, suggest
 
 KINDS = {
     "cnn": "ncode_search.evaluators.cnn:CnnEvaluator",
+    "lora-classify": "ncode_search.evaluators.lora_classify:LoraClassifyEvaluator",
+    "lora-generate": "ncode_search.evaluators.lora_generate:LoraGenerateEvaluator",
+    "lora-segment": "ncode_search.evaluators.lora_segment:LoraSegmentEvaluator",
     "python": "ncode_search.evaluators.python:PythonEvaluator",
     "table": "ncode_search.evaluators.table:TableEvaluator",
 }
 """Kind to ``module:class``, imported on first use."""
 
-EXTRAS = {"cnn": "cnn"}
+EXTRAS = {"cnn": "cnn", "lora-classify": "lora", "lora-generate": "lora", "lora-segment": "lora"}
 """The optional dependencies of a kind."""
 
 

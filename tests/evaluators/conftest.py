@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,15 @@ def make_context(tmp_path: Path, reports: Reports) -> Callable[..., Context]:
         return Context(**{**defaults, **folders, "report": report, **changes})
 
     return make
+
+
+@pytest.fixture(scope="module")
+def frozen_libraries() -> Iterator[None]:
+    """As in a worker, what is imported is not looked at after every trial: it would be most of a tiny trial's time."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture

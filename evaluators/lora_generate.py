@@ -1,0 +1,200 @@
+"""``kind = "lora-generate"``: adapters for a causal language model that completes prompts, or continues texts.
+
+Any causal language model of Hugging Face's. `lora_space` says what a space may name, `lora_training` how it is trained.
+Examples are packed into rows of up to `max_tokens`, where none sees another. The score is the loss of the validation
+completions, in nats a token, or the chrF of what the model writes for their prompts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import InitVar, dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+from torchmetrics.functional.text import chrf_score
+from transformers import AutoModelForCausalLM
+
+from ncode_search.evaluators.base import Context, EvaluatorError
+from ncode_search.evaluators.lora_training import Batch, Examples, LoraEvaluator
+from ncode_search.evaluators.options import require
+from ncode_search.evaluators.pretrained import check_length, load_tokenizer
+from ncode_search.evaluators.text_files import Row, read_rows
+
+SCORES = ("loss", "chrf")
+IGNORED = -100
+"""The label of tokens that are not learned, as transformers and torch have it."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """A prompt and its completion, as tokens."""
+
+    prompt: list[int]
+    """Empty where the whole text is learned."""
+    completion: list[int]
+
+    def __len__(self) -> int:
+        return len(self.prompt) + len(self.completion)
+
+    def cut(self, most: int) -> Example:
+        """The first `most` tokens."""
+        return Example(self.prompt[:most], self.completion[: max(0, most - len(self.prompt))])
+
+    @property
+    def labels(self) -> list[int]:
+        """Every token, or `IGNORED` where it is not learned; the first one has nothing before it to tell it from."""
+        hidden = max(1, len(self.prompt))
+        return [IGNORED] * hidden + (self.prompt + self.completion)[hidden:]
+
+
+@dataclass(frozen=True)
+class PackedRows:
+    """Rows of one or several examples."""
+
+    rows: list[list[Example]]
+    padding: int
+    """The token that fills up shorter rows of a batch."""
+    prompts: list[list[int]]
+    """Prompts to complete."""
+    references: list[str]
+    """What was to come after each of them."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batch(self, chosen: Sequence[int]) -> Batch:
+        """Padded on the right. Positions begin at 0 with every example, which is how transformers keeps them apart."""
+        rows = [self.rows[index] for index in chosen]
+        ids = [[*chain.from_iterable(one.prompt + one.completion for one in row)] for row in rows]
+        labels = [[*chain.from_iterable(one.labels for one in row)] for row in rows]
+        positions = [[*chain.from_iterable(range(len(one)) for one in row)] for row in rows]
+        inputs = {
+            "input_ids": _padded(ids, self.padding),
+            "labels": _padded(labels, IGNORED),
+            "position_ids": _padded(positions, 0),
+        }
+        return Batch(inputs, int((inputs["labels"] != IGNORED).sum()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraGenerateEvaluator(LoraEvaluator):
+    """Trains adapters to write. The fields are the TOML keys."""
+
+    folder: InitVar[Path]
+
+    train: str
+    """A ``.jsonl`` or ``.csv`` with prompts and completions or with whole texts, or one text as a ``.txt``."""
+    val: str
+    """Like `train`: what the score is of."""
+    test: str = ""
+    """What nothing depends on; left out, there are no test metrics."""
+    prompt: str = "prompt"
+    """The field with the prompt, which is read but not learned."""
+    completion: str = "completion"
+    """The field with what is learned."""
+    text: str = "text"
+    """The field that is learned as a whole, in rows without a prompt."""
+    max_tokens: int = 512
+    """Of a row. Longer examples are cut, longer texts continue in the next row."""
+    batch_size: int = 4
+    """Rows that the model sees at once."""
+    generate: int = 0
+    """Validation prompts, from the first on, that the model completes after every epoch, for the metric ``chrf``."""
+    max_new_tokens: int = 64
+    """The longest completion."""
+    score: str = "loss"
+    """``loss``, to be minimized, or ``chrf``, from 0 to 1, to be maximized."""
+
+    _tokenizer: Any = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self, folder: Path) -> None:
+        self._check_options()
+        require(self.max_tokens >= 2, "max_tokens", self.max_tokens, "at least 2")
+        require(self.max_new_tokens >= 1, "max_new_tokens", self.max_new_tokens, "at least 1")
+        require(self.generate >= 0, "generate", self.generate, "zero or a positive number")
+        require(self.score in SCORES, "score", self.score, " or ".join(SCORES))
+        require(self.score != "chrf" or self.generate > 0, "generate", self.generate, 'at least 1 with score = "chrf"')
+        files = {"train": self.train, "val": self.val, **({"test": self.test} if self.test else {})}
+        rows = {key: read_rows(key, file, folder) for key, file in files.items()}
+        object.__setattr__(self, "_tokenizer", load_tokenizer(self.model, folder))
+        self._load_base(AutoModelForCausalLM, folder, train_head=False)
+        check_length("max_tokens", self.max_tokens, self._base.model)
+        self._set_up({key: self._packed(key, part) for key, part in rows.items()})
+
+    def _packed(self, key: str, rows: Sequence[Row]) -> PackedRows:
+        examples = [part for row in rows for part in self._examples(row) if len(part) > max(1, len(part.prompt))]
+        if not examples:
+            raise EvaluatorError(
+                f"[evaluator] {key}: within max_tokens = {self.max_tokens} there is nothing to learn; raise it"
+            )
+        asked = [row for row in rows if self.prompt in row.fields][: self.generate]
+        if self.generate and not asked and key != "train":
+            raise EvaluatorError(f"[evaluator] {key}: no row has a {self.prompt} to complete; give some or no generate")
+        prompts = [self._tokens(row.text(self.prompt))[-self.max_tokens :] for row in asked]
+        references = [row.text(self.completion) for row in asked]
+        return PackedRows(_pack(examples, self.max_tokens), self._tokenizer.pad_token_id, prompts, references)
+
+    def _examples(self, row: Row) -> list[Example]:
+        """One example, or a whole text in pieces."""
+        end = [self._tokenizer.eos_token_id]
+        if self.prompt in row.fields:
+            completion = self._tokens(row.text(self.completion), begin=False) + end
+            return [Example(self._tokens(row.text(self.prompt)), completion).cut(self.max_tokens)]
+        tokens = self._tokens(row.text(self.text)) + end
+        starts = range(0, len(tokens), self.max_tokens)
+        return [Example([], tokens[start : start + self.max_tokens]) for start in starts]
+
+    def _tokens(self, text: str, begin: bool = True) -> list[int]:
+        tokens: list[int] = self._tokenizer(text, add_special_tokens=begin)["input_ids"]
+        return tokens
+
+    def _validate(self, model: Any, examples: Examples, context: Context) -> dict[str, float]:
+        loss, labels = 0.0, 0
+        for batch in self._batches(examples):
+            loss += float(self._run(model, batch.inputs, context).loss) * batch.labels
+            labels += batch.labels
+        assert isinstance(examples, PackedRows)
+        if not examples.prompts:
+            return {"loss": loss / labels}
+        written = self._complete(model, examples.prompts, context)
+        chrf: Any = chrf_score(written, [[reference] for reference in examples.references], n_word_order=0)
+        return {"loss": loss / labels, "chrf": float(chrf)}
+
+    def _complete(self, model: Any, prompts: Sequence[list[int]], context: Context) -> list[str]:
+        """What the model writes after each prompt, always the likeliest token."""
+        written: list[str] = []
+        for start in range(0, len(prompts), self.batch_size):
+            part = prompts[start : start + self.batch_size]
+            inputs = self._tokenizer.pad({"input_ids": part}, padding_side="left", return_tensors="pt")
+            with self._autocast(context.device):
+                tokens = model.generate(
+                    **inputs.to(context.device),
+                    max_new_tokens=self.max_new_tokens,
+                    do_sample=False,
+                    num_beams=1,
+                    pad_token_id=self._tokenizer.pad_token_id,
+                    eos_token_id=self._tokenizer.eos_token_id,
+                )
+            new = tokens[:, inputs["input_ids"].shape[1] :]
+            written += self._tokenizer.batch_decode(new, skip_special_tokens=True)
+        return written
+
+
+def _pack(examples: Sequence[Example], size: int) -> list[list[Example]]:
+    """Rows of up to `size` tokens, filled in the given order."""
+    rows: list[list[Example]] = []
+    room = 0
+    for example in examples:
+        if len(example) > room:
+            rows.append([])
+            room = size
+        rows[-1].append(example)
+        room -= len(example)
+    return rows
+
+
+def _padded(rows: Sequence[list[int]], value: int) -> torch.Tensor:
+    return torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=value)

@@ -1,0 +1,224 @@
+"""What the LoRA evaluators share: their options, and one way of training.
+
+AdamW trains what is not frozen; the learning rate rises along a line and falls along a cosine, step by step. A step
+adds up the gradients of `accumulation` batches, in which every label counts the same. The order of the examples and
+what dropout drops depend on the seed and the epoch alone.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from ncode_search.evaluators import lora_space
+from ncode_search.evaluators.base import Context, DivergedError, Result
+from ncode_search.evaluators.options import require
+from ncode_search.evaluators.pretrained import PRECISIONS, QUANTIZATIONS, Pretrained, load_pretrained
+from ncode_search.evaluators.torch_state import trial_state
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A call of the model."""
+
+    inputs: dict[str, torch.Tensor]
+    """Its keywords, labels among them."""
+    labels: int
+    """The number of labels that its loss is the mean of."""
+
+
+class Examples(Protocol):
+    """A set to train on or to validate with."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, chosen: Sequence[int]) -> Batch:
+        """Those of the given numbers as one batch, on the CPU."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraEvaluator(ABC):
+    """The options that all LoRA evaluators have. The fields are the TOML keys."""
+
+    model: str
+    """A checkpoint's folder, relative to the search file, or a name on the Hugging Face hub."""
+    epochs: int = 3
+    """Passes over the training examples."""
+    batch_size: int = 16
+    """Examples that the model sees at once."""
+    accumulation: int = 1
+    """Batches a step."""
+    learning_rate: float = 0.0005
+    """The highest one, unless the space names it."""
+    weight_decay: float = 0.01
+    """For AdamW, unless the space names it."""
+    warmup: float = 0.1
+    """The share of all steps in which the learning rate rises."""
+    max_grad_norm: float = 1.0
+    """Longer gradients are shortened to this."""
+    precision: str = "bfloat16"
+    """What the model computes in, and what frozen weights are kept in: ``bfloat16`` or ``float32``."""
+    quantization: str = "none"
+    """Frozen weights in ``8bit`` or ``4bit`` (NF4) by bitsandbytes, or ``none``."""
+    gradient_checkpointing: bool = False
+    """Compute activations again instead of keeping them: slower, in less memory."""
+    score: str
+    """The metric that is the score."""
+
+    _base: Pretrained = field(init=False, repr=False, compare=False)
+    _sets: Mapping[str, Examples] = field(init=False, repr=False, compare=False)
+    """``train``, ``val``, and perhaps ``test``."""
+
+    @abstractmethod
+    def _validate(self, model: Any, examples: Examples, context: Context) -> dict[str, float]:
+        """Metrics of `model`, the score's among them; without gradients, in evaluation mode."""
+
+    def check_space(self, space: Mapping[str, Sequence[Any]]) -> None:
+        """Refuse what the model cannot have adapters for; see `lora_space.check_space`."""
+        lora_space.check_space(space, self._base.targets)
+
+    def __call__(self, config: Mapping[str, Any], context: Context) -> Result:
+        """Train and validate.
+
+        Raises:
+            DivergedError: when a loss is not finite.
+            NoAdapterError: when the configuration leaves no module with an adapter.
+        """
+        with trial_state(context.seed, context.device, context.threads):
+            return self._evaluate(config, context)
+
+    def _evaluate(self, config: Mapping[str, Any], context: Context) -> Result:
+        started = time.perf_counter()
+        model = self._base.adapted(config, context.device)
+        metrics = self._fit(model, config, context)
+        if "test" in self._sets:
+            metrics |= self._judge(model, "test", context)
+        value = metrics.pop(f"val_{self.score}")
+        trained = float(sum(weight.numel() for weight in model.parameters() if weight.requires_grad))
+        return Result(value, {**metrics, "parameters": trained, "seconds": time.perf_counter() - started})
+
+    def _check_options(self) -> None:
+        require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
+        require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1")
+        require(self.accumulation >= 1, "accumulation", self.accumulation, "at least 1")
+        require(0 < self.learning_rate < math.inf, "learning_rate", self.learning_rate, "a positive number")
+        require(0 <= self.weight_decay < math.inf, "weight_decay", self.weight_decay, "zero or a positive number")
+        require(0 <= self.warmup <= 1, "warmup", self.warmup, "from 0 to 1")
+        require(0 < self.max_grad_norm < math.inf, "max_grad_norm", self.max_grad_norm, "a positive number")
+        require(self.precision in PRECISIONS, "precision", self.precision, " or ".join(PRECISIONS))
+        require(self.quantization in QUANTIZATIONS, "quantization", self.quantization, ", ".join(QUANTIZATIONS))
+
+    def _set_up(self, sets: Mapping[str, Examples]) -> None:
+        object.__setattr__(self, "_sets", sets)
+        # The first optimizer of a process imports torch's compiler: two seconds that are no trial's own.
+        torch.optim.AdamW([torch.zeros(1, requires_grad=True)])
+
+    def _load_base(self, auto: Any, folder: Path, *, train_head: bool, **settings: Any) -> None:
+        base = load_pretrained(
+            auto,
+            self.model,
+            folder,
+            precision=self.precision,
+            quantization=self.quantization,
+            train_head=train_head,
+            **settings,
+        )
+        if self.gradient_checkpointing:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # older transformers know this by this name only
+                base.model.gradient_checkpointing_enable({"use_reentrant": False})
+        object.__setattr__(self, "_base", base)
+
+    def _fit(self, model: Any, config: Mapping[str, Any], context: Context) -> dict[str, float]:
+        """Train `model` and validate it after every epoch; what the last validation gave."""
+        weights = [weight for weight in model.parameters() if weight.requires_grad]
+        decay = config.get("weight_decay", self.weight_decay)
+        optimizer = torch.optim.AdamW(weights, self._rate(config), weight_decay=decay)
+        for epoch in range(1, self.epochs + 1):
+            train_loss = self._train_epoch(model, optimizer, self._rate(config), epoch, context)
+            metrics = self._judge(model, "val", context)
+            _require_finite(epoch, {"train_loss": train_loss, **metrics})
+            context.report(epoch, **metrics, train_loss=train_loss)
+        return metrics
+
+    @torch.no_grad()
+    def _judge(self, model: Any, name: str, context: Context) -> dict[str, float]:
+        """The metrics of one of the sets, each with the set's name before its own."""
+        model.eval()
+        metrics = self._validate(model, self._sets[name], context)
+        return {f"{name}_{metric}": value for metric, value in metrics.items()}
+
+    def _rate(self, config: Mapping[str, Any]) -> float:
+        return float(config.get("learning_rate", self.learning_rate))
+
+    def _train_epoch(
+        self, model: Any, optimizer: torch.optim.Optimizer, rate: float, epoch: int, context: Context
+    ) -> float:
+        """One epoch; the mean loss of its labels."""
+        train = self._sets["train"]
+        model.train()
+        random = np.random.default_rng([context.seed, epoch])
+        torch.manual_seed(int(random.integers(2**63)))
+        steps = [*_parts(random.permutation(len(train)).tolist(), self.batch_size * self.accumulation)]
+        total, labels = torch.zeros((), device=context.device), 0
+        for number, chosen in enumerate(steps):
+            batches = [train.batch(part) for part in _parts(chosen, self.batch_size)]
+            labels += (count := sum(batch.labels for batch in batches))
+            for batch in batches:
+                loss = self._run(model, batch.inputs, context).loss.float() * batch.labels
+                (loss / count).backward()
+                total += loss.detach()
+            torch.nn.utils.clip_grad_norm_(_trained(optimizer), self.max_grad_norm)
+            _set_rate(optimizer, rate * self._share((epoch - 1) * len(steps) + number, self.epochs * len(steps)))
+            optimizer.step()
+            optimizer.zero_grad()
+        return float(total) / labels
+
+    def _share(self, step: int, steps: int) -> float:
+        """What part of the highest learning rate a step has, from 0 to 1."""
+        rising = math.ceil(self.warmup * steps)
+        if step < rising:
+            return (step + 1) / rising
+        return (1 + math.cos(math.pi * (step - rising) / max(steps - rising, 1))) / 2
+
+    def _run(self, model: Any, inputs: Mapping[str, torch.Tensor], context: Context) -> Any:
+        """The model's output for `inputs`, in the chosen precision."""
+        with self._autocast(context.device):
+            return model(**{name: tensor.to(context.device) for name, tensor in inputs.items()})
+
+    def _autocast(self, device: str) -> AbstractContextManager[Any]:
+        return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=self.precision == "bfloat16")
+
+    def _batches(self, examples: Examples) -> Iterator[Batch]:
+        """All of `examples` in their order."""
+        return (examples.batch(part) for part in _parts(range(len(examples)), self.batch_size))
+
+
+def _parts(numbers: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    """Parts of `size`, the last one perhaps smaller."""
+    return (numbers[start : start + size] for start in range(0, len(numbers), size))
+
+
+def _trained(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
+    return [weight for group in optimizer.param_groups for weight in group["params"]]
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def _require_finite(epoch: int, losses: Mapping[str, float]) -> None:
+    for name, value in losses.items():
+        if not math.isfinite(value):
+            raise DivergedError(f"{name} is {value} in epoch {epoch}; a lower learning_rate may help")

@@ -1,0 +1,210 @@
+"""Pretrained models of Hugging Face's, read once a worker, and a copy of one with adapters for every trial.
+
+All copies share the frozen weights: a trial costs the memory of what it trains. What is trained as a whole, the head
+and whatever the checkpoint has no weights for, is a trial's own, and starts from the trial's seed where it is new.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import importlib.util
+import re
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from logging import ERROR, getLogger
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from peft import get_peft_model
+from torch import nn
+from transformers import AutoConfig, AutoTokenizer, BitsAndBytesConfig
+from transformers.image_processing_base import ImageProcessingMixin
+
+from ncode_search.evaluators.base import EvaluatorError
+from ncode_search.evaluators.lora_space import Targets, find_targets, lora_config
+from ncode_search.evaluators.options import require
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+QUANTIZATIONS = ("none", "8bit", "4bit")
+
+_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A model whose weights stay as they are."""
+
+    model: Any
+    """A `PreTrainedModel`."""
+    targets: Targets
+    """Its modules that can have adapters."""
+    fully: tuple[str, ...]
+    """Its modules that are trained as a whole."""
+    fresh: tuple[str, ...]
+    """Those that the checkpoint has no weights for."""
+
+    def adapted(self, config: Mapping[str, Any], device: str) -> Any:
+        """A model on `device` with the adapters of `config`; random numbers come from torch's global generator."""
+        if str(self.model.device) != str(torch.device(device)):
+            self.model.to(device)
+        model = self._copy()
+        for name in self.fresh:
+            _reset(model.get_submodule(name))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers for attributes by their old names
+            return get_peft_model(model, lora_config(config, self.targets, self.fully))
+
+    def _copy(self) -> Any:
+        inside = tuple(f"{name}." for name in self.fully)
+        frozen = [weight for name, weight in self.model.named_parameters() if not name.startswith(inside)]
+        # Buffers are copied: batch normalisation changes its statistics in training.
+        return copy.deepcopy(self.model, {id(weight): weight for weight in frozen})
+
+
+def load_pretrained(
+    auto: Any, source: str, folder: Path, *, precision: str, quantization: str, train_head: bool, **settings: Any
+) -> Pretrained:
+    """Read a model.
+
+    Args:
+        auto: A class such as `transformers.AutoModelForCausalLM`.
+        source: A checkpoint's folder, relative to `folder`, or a name on the Hugging Face hub.
+        precision: A key of `PRECISIONS`: what the frozen weights are kept in, and what is computed with.
+        quantization: One of `QUANTIZATIONS`.
+        train_head: Whether what stands on top of the model's body is trained as a whole.
+        settings: What the model's configuration is to say, such as ``num_labels``.
+
+    Raises:
+        EvaluatorError: for what is no model, not of that kind, or lacks weights; and for a quantization without
+            bitsandbytes.
+    """
+    _check_quantization(quantization)
+    quiet_transformers()
+    where = model_path(source, folder)
+    try:
+        config = AutoConfig.from_pretrained(where, **settings)
+        heads = _heads(auto, config) if train_head else []
+        model, report = auto.from_pretrained(
+            where,
+            config=config,
+            dtype=PRECISIONS[precision],
+            ignore_mismatched_sizes=train_head,
+            output_loading_info=True,
+            **_quantized(quantization, precision, heads),
+        )
+    except Exception as error:  # transformers and its readers have no common one
+        raise _not_loaded(source, auto, error) from error
+    fresh = _modules_without_weights(report, model, source, heads)
+    fully = (*heads, *(name for name in fresh if not name.startswith(tuple(heads))))
+    for name in fully:
+        model.get_submodule(name).float()  # trained weights need more digits than a frozen one
+    return Pretrained(model.requires_grad_(False), find_targets(model), fully, fresh)
+
+
+def load_tokenizer(source: str, folder: Path) -> Any:
+    """The tokenizer that belongs to a model; raises `EvaluatorError` where there is none."""
+    quiet_transformers()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model_path(source, folder))
+    except Exception as error:  # transformers and its readers have no common one
+        raise _not_loaded(source, AutoTokenizer, error) from error
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def image_scale(source: str, folder: Path) -> dict[str, Any]:
+    """``image_mean`` and ``image_std`` of pixels from 0 to 1 as the model knows them; ImageNet's where it says none."""
+    quiet_transformers()
+    known: dict[str, Any] = {"image_mean": (0.485, 0.456, 0.406), "image_std": (0.229, 0.224, 0.225)}
+    with contextlib.suppress(OSError):
+        said, _ = ImageProcessingMixin.get_image_processor_dict(model_path(source, folder))
+        known |= {key: said[key] for key in known if key in said}
+    return known
+
+
+def check_length(key: str, tokens: int, model: Any) -> None:
+    """Refuse the value of a key where it is more `tokens` than `model` has positions for; raises `EvaluatorError`."""
+    most = getattr(model.config, "max_position_embeddings", None)
+    require(most is None or tokens <= most, key, tokens, f"at most {most}, the positions of the model")
+
+
+def model_path(source: str, folder: Path) -> str:
+    """The folder of a checkpoint, or `source` where it can be a name on the hub."""
+    path = folder / Path(source).expanduser()
+    if path.is_dir():
+        return str(path)
+    if path.exists() or not _HUB_NAME.fullmatch(source):
+        what = "is a file, not a folder" if path.exists() else "does not exist"
+        raise EvaluatorError(f'[evaluator] model = "{source}": {path} {what}; give the folder of a checkpoint')
+    return source
+
+
+def quiet_transformers() -> None:
+    """No progress bars, no reports of what was loaded."""
+    logging: Any = transformers.utils.logging
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    getLogger("huggingface_hub").setLevel(ERROR)  # it tells of every retry
+
+
+def _heads(auto: Any, config: Any) -> list[str]:
+    """Names of the children that stand on top of the model's body and have weights."""
+    with torch.device("meta"):
+        model = auto.from_config(config)
+    children = {name: child for name, child in model.named_children() if name != model.base_model_prefix}
+    return [name for name, child in children.items() if any(True for _ in child.parameters())]
+
+
+def _quantized(quantization: str, precision: str, heads: list[str]) -> dict[str, Any]:
+    if quantization == "none":
+        return {}
+    make: Any = BitsAndBytesConfig
+    config = make(
+        load_in_4bit=quantization == "4bit",
+        load_in_8bit=quantization == "8bit",
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=PRECISIONS[precision],
+        llm_int8_skip_modules=heads or None,
+    )
+    # A worker sees the one GPU that it may use, or none.
+    return {"quantization_config": config, "device_map": {"": "cuda:0" if torch.cuda.is_available() else "cpu"}}
+
+
+def _check_quantization(quantization: str) -> None:
+    if quantization != "none" and importlib.util.find_spec("bitsandbytes") is None:
+        raise EvaluatorError(
+            f'[evaluator] quantization = "{quantization}": bitsandbytes is not installed; '
+            "pip install bitsandbytes, or leave it out"
+        )
+
+
+def _modules_without_weights(report: Any, model: Any, source: str, heads: Iterable[str]) -> tuple[str, ...]:
+    mismatched = [entry[0] if isinstance(entry, tuple) else entry for entry in report["mismatched_keys"]]
+    names = sorted({key.rpartition(".")[0] for key in [*report["missing_keys"], *mismatched]})
+    inside = [name for name in names if not name.startswith(tuple(heads)) and re.search(r"\.\d+(\.|$)", name)]
+    if inside or (names and not heads):
+        raise EvaluatorError(
+            f'[evaluator] model = "{source}": the checkpoint lacks weights of {(inside or names)[0]} for a '
+            f"{type(model).__name__}; give a checkpoint of that kind"
+        )
+    return tuple(names)
+
+
+def _reset(module: nn.Module) -> None:
+    for part in module.modules():
+        if callable(reset := getattr(part, "reset_parameters", None)):
+            reset()
+
+
+def _not_loaded(source: str, auto: Any, error: Exception) -> EvaluatorError:
+    reason = " ".join(str(error).split())
+    short = reason if len(reason) <= 200 else f"{reason[:200]}..."
+    return EvaluatorError(
+        f'[evaluator] model = "{source}" cannot be loaded by {auto.__name__} ({short}); give the folder of such a '
+        "checkpoint, or its name on the Hugging Face hub"
+    )

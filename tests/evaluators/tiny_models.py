@@ -1,0 +1,115 @@
+"""Checkpoints of two layers and sixteen numbers a token, and texts and images that they can learn."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from transformers import (
+    BertConfig,
+    BertModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    SegformerConfig,
+    SegformerForSemanticSegmentation,
+)
+
+ANIMALS = ("cat", "dog", "cow", "hen", "pig")
+PLANTS = ("oak", "elm", "fig", "rye", "yew")
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[END]")
+WORDS = (*SPECIAL, *ANIMALS, *PLANTS, "the", "a", "is", "here")
+
+
+def write_tokenizer(folder: Path) -> None:
+    """A word a token."""
+    tokenizer = Tokenizer(WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    make: Any = PreTrainedTokenizerFast
+    make(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", eos_token="[END]").save_pretrained(folder)
+
+
+def write_encoder(folder: Path) -> Path:
+    """A BERT without a classification head."""
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(WORDS), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
+        max_position_embeddings=32, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, initializer_range=0.2,
+    )  # fmt: skip
+    BertModel(config).save_pretrained(folder)
+    write_tokenizer(folder)
+    return folder
+
+
+def write_decoder(folder: Path) -> Path:
+    """A Llama."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(WORDS), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
+        max_position_embeddings=64, tie_word_embeddings=True, pad_token_id=0, bos_token_id=None, eos_token_id=5,
+        initializer_range=0.2,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder)
+    write_tokenizer(folder)
+    return folder
+
+
+def write_segmenter(folder: Path, classes: int = 2) -> Path:
+    """A SegFormer of two stages."""
+    torch.manual_seed(0)
+    config = SegformerConfig(
+        num_encoder_blocks=2, depths=[1, 1], sr_ratios=[2, 1], hidden_sizes=[8, 16], patch_sizes=[3, 3],
+        strides=[2, 2], num_attention_heads=[1, 2], mlp_ratios=[2, 2], decoder_hidden_size=16, num_labels=classes,
+    )  # fmt: skip
+    SegformerForSemanticSegmentation(config).save_pretrained(folder)
+    return folder
+
+
+def write_lines(file: Path, rows: Sequence[dict[str, Any]]) -> str:
+    """JSON Lines; the file's name."""
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return file.name
+
+
+def write_texts(folder: Path) -> dict[str, str]:
+    """Texts of animals and plants: the options ``train`` and ``val``."""
+    random = np.random.default_rng(0)
+    kinds = {"animal": ANIMALS, "plant": PLANTS}
+    rows = [
+        {"text": " ".join(["the", *random.choice(kinds[label], size=3), "is here"]), "label": label}
+        for label in ("animal", "plant") * 32
+    ]
+    return {
+        "train": write_lines(folder / "train.jsonl", rows[:48]),
+        "val": write_lines(folder / "val.jsonl", rows[48:]),
+    }
+
+
+def write_prompts(folder: Path) -> dict[str, str]:
+    """The same word is to come again: the options ``train`` and ``val``."""
+    rows = [{"prompt": f"the {word}", "completion": f"{word} {word} {word}"} for word in (*ANIMALS, *PLANTS)]
+    return {"train": write_lines(folder / "train.jsonl", rows * 4), "val": write_lines(folder / "val.jsonl", rows)}
+
+
+def write_scenes(folder: Path, size: int = 16, parts: dict[str, int] | None = None) -> str:
+    """Bright squares on dark noise: the option ``data``."""
+    random = np.random.default_rng(0)
+    for part, count in (parts or {"train": 24, "val": 8}).items():
+        for name in ("images", "masks"):
+            (folder / "scenes" / part / name).mkdir(parents=True)
+        for number in range(count):
+            mask = np.zeros((size, size), np.uint8)
+            top, left = random.integers(0, size // 2, 2)
+            mask[top : top + size // 2, left : left + size // 2] = 1
+            image = random.integers(0, 90, (size, size, 3)) + 150 * mask[..., None]
+            Image.fromarray(image.astype(np.uint8)).save(folder / "scenes" / part / "images" / f"{number}.png")
+            Image.fromarray(mask).save(folder / "scenes" / part / "masks" / f"{number}.png")
+    return "scenes"
