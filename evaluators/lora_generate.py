@@ -120,7 +120,8 @@ class LoraGenerateEvaluator(LoraEvaluator):
         files = {"train": self.train, "val": self.val, **({"test": self.test} if self.test else {})}
         rows = {key: read_rows(key, file, folder) for key, file in files.items()}
         object.__setattr__(self, "_tokenizer", load_tokenizer(self.model, folder))
-        self._load_base(AutoModelForCausalLM, folder, train_head=False)
+        # With a cache, transformers does not tell packed examples apart.
+        self._load_base(AutoModelForCausalLM, folder, train_head=False, use_cache=False)
         check_length("max_tokens", self.max_tokens, self._base.model)
         self._set_up({key: self._packed(key, part) for key, part in rows.items()})
 
@@ -173,6 +174,7 @@ class LoraGenerateEvaluator(LoraEvaluator):
                 tokens = model.generate(
                     **inputs.to(context.device),
                     max_new_tokens=self.max_new_tokens,
+                    use_cache=True,
                     do_sample=False,
                     num_beams=1,
                     pad_token_id=self._tokenizer.pad_token_id,

@@ -87,20 +87,18 @@ def find_targets(model: Any) -> Targets:
         EvaluatorError: where it has none.
     """
     body = model.base_model_prefix if hasattr(model, model.base_model_prefix) else ""
-    modules: list[Module] = []
-    layers: dict[str, int] = {}
-    transposed = False
-    for path, module in model.named_modules():
-        found = _IN_LAYER.fullmatch(path)
-        if found and path.startswith(body) and isinstance(module, (nn.Linear, Conv1D)):
-            layer = layers.setdefault(found["layer"], len(layers))
-            modules.append(Module(path, layer, found["module"]))
-            transposed = isinstance(module, Conv1D)
-    if not modules:
+    linear = {path: module for path, module in model.named_modules() if isinstance(module, (nn.Linear, Conv1D))}
+    found = [match for path in linear if path.startswith(body) and (match := _IN_LAYER.fullmatch(path))]
+    names = {match["layer"] for match in found}
+    # What stands in a stage beside its blocks, such as Swin's reductions, is in no layer.
+    blocks = [match for match in found if not any(name.startswith(f"{match['layer']}.") for name in names)]
+    if not blocks:
         raise EvaluatorError(
             f"[evaluator] model: a {type(model).__name__} has no numbered layers of linear modules; give another model"
         )
-    return Targets(tuple(modules), transposed)
+    numbers = {layer: number for number, layer in enumerate(dict.fromkeys(match["layer"] for match in blocks))}
+    modules = [Module(match[0], numbers[match["layer"]], match["module"]) for match in blocks]
+    return Targets(tuple(modules), transposed=isinstance(linear[modules[0].path], Conv1D))
 
 
 def positions(targets: Targets) -> tuple[Position, ...]:

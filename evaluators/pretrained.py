@@ -100,6 +100,10 @@ def load_pretrained(
         raise _not_loaded(source, auto, error) from error
     fresh = _modules_without_weights(report, model, source, heads)
     fully = (*heads, *(name for name in fresh if not name.startswith(tuple(heads))))
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            # In evaluation bitsandbytes repacks 4-bit weights for a kernel without gradients, and leaves them so.
+            module.support_avx512bf16_for_cpu = False
     for name in fully:
         model.get_submodule(name).float()  # trained weights need more digits than a frozen one
     return Pretrained(model.requires_grad_(False), find_targets(model), fully, fresh)
@@ -179,7 +183,7 @@ def _check_quantization(quantization: str) -> None:
     if quantization != "none" and importlib.util.find_spec("bitsandbytes") is None:
         raise EvaluatorError(
             f'[evaluator] quantization = "{quantization}": bitsandbytes is not installed; '
-            "pip install bitsandbytes, or leave it out"
+            "pip install 'ncode-search[quantized]', or leave it out"
         )
 
 

@@ -49,13 +49,13 @@ def write_encoder(folder: Path) -> Path:
     return folder
 
 
-def write_decoder(folder: Path) -> Path:
+def write_decoder(folder: Path, width: int = 16) -> Path:
     """A Llama."""
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=len(WORDS), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
-        max_position_embeddings=64, tie_word_embeddings=True, pad_token_id=0, bos_token_id=None, eos_token_id=5,
-        initializer_range=0.2,
+        vocab_size=len(WORDS), hidden_size=width, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=2 * width, max_position_embeddings=64, tie_word_embeddings=True, pad_token_id=0,
+        bos_token_id=None, eos_token_id=5, initializer_range=0.2,
     )  # fmt: skip
     LlamaForCausalLM(config).save_pretrained(folder)
     write_tokenizer(folder)
@@ -65,7 +65,8 @@ def write_decoder(folder: Path) -> Path:
 def write_segmenter(folder: Path, classes: int = 2) -> Path:
     """A SegFormer of two stages."""
     torch.manual_seed(0)
-    config = SegformerConfig(
+    make: Any = SegformerConfig
+    config = make(
         num_encoder_blocks=2, depths=[1, 1], sr_ratios=[2, 1], hidden_sizes=[8, 16], patch_sizes=[3, 3],
         strides=[2, 2], num_attention_heads=[1, 2], mlp_ratios=[2, 2], decoder_hidden_size=16, num_labels=classes,
     )  # fmt: skip

@@ -1,0 +1,158 @@
+"""The writer really learns, its packed examples do not see each other, and it refuses what it cannot use."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ncode_search.evaluators.base import Context, DivergedError, EvaluatorError
+from ncode_search.evaluators.lora_generate import IGNORED, Example, LoraGenerateEvaluator, PackedRows
+
+from .tiny_models import ANIMALS, write_decoder, write_encoder, write_lines, write_prompts
+
+pytestmark = pytest.mark.usefixtures("frozen_libraries")
+
+MakeContext = Callable[..., Context]
+Reports = list[tuple[int, dict[str, float]]]
+
+CONFIG = {"rank": 8, "learning_rate": 0.03}
+
+
+def _evaluator(folder: Path, **options: Any) -> LoraGenerateEvaluator:
+    """A Llama of two layers that is to say a word again."""
+    if not (folder / "decoder").exists():
+        write_decoder(folder / "decoder")
+    small = {"model": "decoder", "epochs": 2, "max_tokens": 24, "precision": "float32", **write_prompts(folder)}
+    return LoraGenerateEvaluator(**{**small, **options}, folder=folder)
+
+
+def _refused(folder: Path, **options: Any) -> str:
+    with pytest.raises(EvaluatorError) as error:
+        _evaluator(folder, **options)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_learns_to_write(tmp_path: Path, make_context: MakeContext, reports: Reports) -> None:
+    evaluator = _evaluator(tmp_path, epochs=12, batch_size=2, generate=4, max_new_tokens=4)
+    result = evaluator(CONFIG, make_context())
+    assert [step for step, _ in reports] == [*range(1, 13)]
+    assert result.value < reports[0][1]["val_loss"] / 2
+    assert result.metrics["val_chrf"] > reports[0][1]["val_chrf"]
+    assert result.metrics["val_chrf"] > 0.5
+    assert set(result.metrics) == {"val_chrf", "parameters", "seconds"}
+
+
+@torch.no_grad()
+def test_the_untrained_loss_is_that_of_every_example_alone(tmp_path: Path, make_context: MakeContext) -> None:
+    evaluator = _evaluator(tmp_path)
+    rows = evaluator._sets["val"]
+    assert isinstance(rows, PackedRows)
+    assert max(len(row) for row in rows.rows) == 4
+    total, count = 0.0, 0
+    for example in (one for row in rows.rows for one in row):
+        ids = torch.tensor([example.prompt + example.completion])
+        logits = evaluator._base.model(input_ids=ids).logits[0, :-1].log_softmax(-1)
+        wanted = torch.tensor(example.completion)
+        total -= float(logits[-len(wanted) :].gather(1, wanted[:, None]).sum())
+        count += len(wanted)
+    measured = evaluator._judge(evaluator._base.model, "val", make_context())
+    assert measured["val_loss"] == pytest.approx(total / count, rel=1e-5)
+
+
+def test_only_completions_are_learned(tmp_path: Path) -> None:
+    batch = PackedRows([[Example([7, 8], [9, 5]), Example([], [6, 5])], [Example([1], [5])]], 0, [], []).batch([0, 1])
+    assert batch.inputs["input_ids"].tolist() == [[7, 8, 9, 5, 6, 5], [1, 5, 0, 0, 0, 0]]
+    assert batch.inputs["labels"].tolist() == [[IGNORED, IGNORED, 9, 5, IGNORED, 5], [IGNORED, 5] + [IGNORED] * 4]
+    assert batch.inputs["position_ids"].tolist() == [[0, 1, 2, 3, 0, 1], [0, 1, 0, 0, 0, 0]]
+    assert batch.labels == 4
+
+
+def test_long_texts_continue_in_the_next_row(tmp_path: Path, make_context: MakeContext) -> None:
+    (tmp_path / "long.txt").write_text("the cat is here " * 20)
+    evaluator = _evaluator(tmp_path, train="long.txt", val="long.txt", epochs=1)
+    rows = evaluator._sets["train"]
+    assert isinstance(rows, PackedRows)
+    assert [len(row[0]) for row in rows.rows] == [24, 24, 24, 9]
+    assert evaluator(CONFIG, make_context()).value < math.log(20)
+
+
+def test_long_examples_are_cut_and_those_without_a_completion_left_out(tmp_path: Path) -> None:
+    lines = [{"prompt": "the " * 3, "completion": "cat " * 30}, {"prompt": "the " * 30, "completion": "cat"}]
+    rows = _evaluator(tmp_path, train=write_lines(tmp_path / "long.jsonl", lines))._sets["train"]
+    assert isinstance(rows, PackedRows)
+    assert [(len(one.prompt), len(one.completion)) for row in rows.rows for one in row] == [(3, 21)]
+    alone = write_lines(tmp_path / "alone.jsonl", lines[1:])
+    assert "train: within max_tokens = 24 there is nothing to learn; raise it" in _refused(tmp_path, train=alone)
+
+
+def test_accumulation_is_the_same_step(tmp_path: Path, make_context: MakeContext, reports: Reports) -> None:
+    _evaluator(tmp_path, batch_size=4)(CONFIG, make_context())
+    _evaluator(tmp_path, batch_size=1, accumulation=4)(CONFIG, make_context())
+    assert reports[0][1] == pytest.approx(reports[2][1], rel=1e-4)
+
+
+def test_repeats_itself(tmp_path: Path, make_context: MakeContext, reports: Reports) -> None:
+    evaluator, config = _evaluator(tmp_path, precision="bfloat16"), {**CONFIG, "dropout": 0.3}
+    evaluator(config, make_context())
+    evaluator(config, make_context())
+    assert reports[:2] == reports[2:]
+
+
+def test_a_diverging_training_fails_with_a_reason(tmp_path: Path, make_context: MakeContext) -> None:
+    with pytest.raises(DivergedError, match="_loss is nan in epoch 1"):
+        _evaluator(tmp_path)({"learning_rate": 1e30}, make_context())
+
+
+@pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="needs bitsandbytes")
+@pytest.mark.parametrize("quantization", ["4bit", "8bit"])
+def test_learns_on_quantized_weights(
+    tmp_path: Path, make_context: MakeContext, reports: Reports, quantization: str
+) -> None:
+    write_decoder(tmp_path / "decoder", width=64)  # bitsandbytes quantizes blocks of 64
+    result = _evaluator(tmp_path, quantization=quantization, epochs=6)(CONFIG, make_context())
+    assert result.value < reports[0][1]["val_loss"]
+
+
+def test_refuses_a_quantization_without_its_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert _refused(tmp_path, quantization="4bit") == (
+        '[evaluator] quantization = "4bit": bitsandbytes is not installed; '
+        "pip install 'ncode-search[quantized]', or leave it out"
+    )
+
+
+def test_refuses_a_checkpoint_that_writes_nothing(tmp_path: Path) -> None:
+    write_encoder(tmp_path / "encoder")
+    message = _refused(tmp_path, model="encoder")
+    assert 'model = "encoder": the checkpoint lacks weights of cls.predictions' in message
+
+
+def test_refuses_prompts_that_are_not_there(tmp_path: Path) -> None:
+    name = write_lines(tmp_path / "texts.jsonl", [{"text": f"the {word}"} for word in ANIMALS])
+    assert "val: no row has a prompt to complete" in _refused(tmp_path, val=name, generate=1)
+    nothing = write_lines(tmp_path / "nothing.jsonl", [{"question": "the cat"}])
+    assert "nothing.jsonl, line 1: there is no text, only question; name another" in _refused(tmp_path, train=nothing)
+    empty = write_lines(tmp_path / "empty.jsonl", [{"prompt": "the", "completion": " "}])
+    assert "line 1: completion is ' '; it must be text that is not empty" in _refused(tmp_path, train=empty)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_tokens": 1}, "max_tokens = 1: must be at least 2"),
+        ({"max_tokens": 65}, "max_tokens = 65: must be at most 64, the positions of the model"),
+        ({"max_new_tokens": 0}, "max_new_tokens = 0: must be at least 1"),
+        ({"generate": -1}, "generate = -1: must be zero or a positive number"),
+        ({"score": "chrf"}, 'generate = 0: must be at least 1 with score = "chrf"'),
+        ({"score": "bleu"}, "score = bleu: must be loss or chrf"),
+    ],
+)
+def test_refuses_impossible_options(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    assert _refused(tmp_path, **options) == f"[evaluator] {message}"

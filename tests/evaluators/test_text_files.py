@@ -1,0 +1,53 @@
+"""Texts are read as they are, and what is wrong with a file is one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ncode_search.evaluators.base import EvaluatorError
+from ncode_search.evaluators.text_files import read_rows
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", 'text,label\n"one, ""two""\nthree",4\n'),
+        ("a.tsv", 'text\tlabel\n"one, ""two""\nthree"\t4\n'),
+        ("a.jsonl", '\n{"text": "one, \\"two\\"\\nthree", "label": 4}\n\n'),
+    ],
+)
+def test_reads_rows(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content, encoding="utf-8-sig")
+    (row,) = read_rows("train", name, tmp_path)
+    assert row.text("text") == 'one, "two"\nthree'
+    assert row.label("label") == "4"
+
+
+def test_reads_a_plain_text(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("one\n\ntwo")
+    (row,) = read_rows("train", "a.txt", tmp_path)
+    assert row.fields == {"text": "one\n\ntwo"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.jsonl", b'{"a": 1}\n{"a": 1', "train = a.jsonl, line 2: no JSON ("),
+        ("a.jsonl", b"[1]", "train = a.jsonl, line 1: no JSON object; give one a line"),
+        ("a.jsonl", b"\n", "a.jsonl has no rows; give some"),
+        ("a.txt", b" \n", "a.txt has no rows; give some"),
+        ("a.csv", b"text,label\n", "a.csv has no rows; give some"),
+        ("a.csv", b"text,label\na\n", "train = a.csv, line 2: not as many fields as the header; repair it"),
+        ("a.csv", b"text,label\na,b,c\n", "train = a.csv, line 2: not as many fields as the header; repair it"),
+        ("a.csv", b'text,label\n"a\n', "a.csv cannot be read (unexpected end of data); repair it"),
+        ("a.csv", b"text\n\xff\n", "a.csv cannot be read ("),
+    ],
+)
+def test_refuses_a_file(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(EvaluatorError) as error:
+        read_rows("train", name, tmp_path)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
