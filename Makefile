@@ -90,7 +90,7 @@ $(VENV)/.search: $(CORE) | $(BIN)/python
 # The core once more, alone: in our own build of it warnings are errors.
 $(VENV)/.test: $(CORE) | $(BIN)/python
 	@echo "Installing into $(VENV); compiling llama.cpp takes most of the time, 4 to 9 minutes on two cores."
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[cnn,smollm2,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[cnn,lora,smollm2,dev]'
 	SKBUILD_CMAKE_DEFINE=NCODE_WERROR=ON $(BIN)/python -m pip install --quiet --no-deps -e .
 	@touch $@ $(VENV)/.search
 

@@ -8,7 +8,6 @@ what dropout drops depend on the seed and the epoch alone.
 from __future__ import annotations
 
 import math
-import time
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +20,7 @@ import numpy as np
 import torch
 
 from ncode_search.evaluators import lora_space
-from ncode_search.evaluators.base import Context, DivergedError, Result
+from ncode_search.evaluators.base import Context, DivergedError, Pruned, Result
 from ncode_search.evaluators.options import require
 from ncode_search.evaluators.pretrained import PRECISIONS, QUANTIZATIONS, Pretrained, load_pretrained
 from ncode_search.evaluators.torch_state import trial_state
@@ -72,12 +71,19 @@ class LoraEvaluator(ABC):
     """Frozen weights in ``8bit`` or ``4bit`` (NF4) by bitsandbytes, or ``none``."""
     gradient_checkpointing: bool = False
     """Compute activations again instead of keeping them: slower, in less memory."""
+    keep_adapters: bool = False
+    """Keep every trial's adapters, and what else it trained, in ``kept/`` of its folder, as PEFT saves them."""
     score: str
     """The metric that is the score."""
 
     _base: Pretrained = field(init=False, repr=False, compare=False)
     _sets: Mapping[str, Examples] = field(init=False, repr=False, compare=False)
     """``train``, ``val``, and perhaps ``test``."""
+
+    @property
+    def score_metric(self) -> str:
+        """The reported metric that is the score."""
+        return f"val_{self.score}"
 
     @abstractmethod
     def _validate(self, model: Any, examples: Examples, context: Context) -> dict[str, float]:
@@ -98,14 +104,15 @@ class LoraEvaluator(ABC):
             return self._evaluate(config, context)
 
     def _evaluate(self, config: Mapping[str, Any], context: Context) -> Result:
-        started = time.perf_counter()
         model = self._base.adapted(config, context.device)
         metrics = self._fit(model, config, context)
         if "test" in self._sets:
             metrics |= self._judge(model, "test", context)
-        value = metrics.pop(f"val_{self.score}")
-        trained = float(sum(weight.numel() for weight in model.parameters() if weight.requires_grad))
-        return Result(value, {**metrics, "parameters": trained, "seconds": time.perf_counter() - started})
+        if self.keep_adapters:
+            model.save_pretrained(context.kept)
+        value = metrics.pop(self.score_metric)
+        parameters = float(sum(weight.numel() for weight in model.parameters() if weight.requires_grad))
+        return Result(value, {**metrics, "parameters": parameters})
 
     def _check_options(self) -> None:
         require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
@@ -143,11 +150,13 @@ class LoraEvaluator(ABC):
         """Train `model` and validate it after every epoch; what the last validation gave."""
         weights = [weight for weight in model.parameters() if weight.requires_grad]
         decay = config.get("weight_decay", self.weight_decay)
-        optimizer = torch.optim.AdamW(weights, self._rate(config), weight_decay=decay)
-        for epoch in range(1, self.epochs + 1):
-            train_loss = self._train_epoch(model, optimizer, self._rate(config), epoch, context)
+        training = _Training(model, torch.optim.AdamW(weights, self._rate(config), weight_decay=decay))
+        done, metrics = training.restore(context)
+        for epoch in range(done + 1, self.epochs + 1):
+            train_loss = self._train_epoch(training, self._rate(config), epoch, context)
             metrics = self._judge(model, "val", context)
             _require_finite(epoch, {"train_loss": train_loss, **metrics})
+            training.checkpoint(context, epoch, metrics)
             context.report(epoch, **metrics, train_loss=train_loss)
         return metrics
 
@@ -161,24 +170,23 @@ class LoraEvaluator(ABC):
     def _rate(self, config: Mapping[str, Any]) -> float:
         return float(config.get("learning_rate", self.learning_rate))
 
-    def _train_epoch(
-        self, model: Any, optimizer: torch.optim.Optimizer, rate: float, epoch: int, context: Context
-    ) -> float:
+    def _train_epoch(self, training: _Training, rate: float, epoch: int, context: Context) -> float:
         """One epoch; the mean loss of its labels."""
-        train = self._sets["train"]
-        model.train()
+        model, optimizer, train = training.model.train(), training.optimizer, self._sets["train"]
         random = np.random.default_rng([context.seed, epoch])
         torch.manual_seed(int(random.integers(2**63)))
         steps = [*_parts(random.permutation(len(train)).tolist(), self.batch_size * self.accumulation)]
         total, labels = torch.zeros((), device=context.device), 0
         for number, chosen in enumerate(steps):
+            if context.should_stop:
+                raise Pruned("asked to stop")
             batches = [train.batch(part) for part in _parts(chosen, self.batch_size)]
             labels += (count := sum(batch.labels for batch in batches))
             for batch in batches:
                 loss = self._run(model, batch.inputs, context).loss.float() * batch.labels
                 (loss / count).backward()
                 total += loss.detach()
-            torch.nn.utils.clip_grad_norm_(_trained(optimizer), self.max_grad_norm)
+            torch.nn.utils.clip_grad_norm_(training.weights, self.max_grad_norm)
             _set_rate(optimizer, rate * self._share((epoch - 1) * len(steps) + number, self.epochs * len(steps)))
             optimizer.step()
             optimizer.zero_grad()
@@ -204,13 +212,43 @@ class LoraEvaluator(ABC):
         return (examples.batch(part) for part in _parts(range(len(examples)), self.batch_size))
 
 
+@dataclass(frozen=True)
+class _Training:
+    """What changes from step to step. Random numbers do not: they begin anew with every epoch."""
+
+    model: Any
+    optimizer: torch.optim.Optimizer
+
+    @property
+    def weights(self) -> list[torch.Tensor]:
+        """What is trained."""
+        return [weight for group in self.optimizer.param_groups for weight in group["params"]]
+
+    def checkpoint(self, context: Context, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Keep what the next epoch needs; the frozen weights are none of it."""
+        optimizer = self.optimizer.state_dict()
+        context.checkpoint({"epoch": epoch, "metrics": dict(metrics), "model": self._state(), "optimizer": optimizer})
+
+    def restore(self, context: Context) -> tuple[int, dict[str, float]]:
+        """Go on where an earlier attempt was: the number of epochs that are done, and the metrics by then."""
+        state = context.restore()
+        if state is None:
+            return 0, {}
+        with torch.no_grad():
+            for name, tensor in self._state().items():
+                tensor.copy_(state["model"][name])
+        self.optimizer.load_state_dict(state["optimizer"])
+        return int(state["epoch"]), dict(state["metrics"])
+
+    def _state(self) -> dict[str, torch.Tensor]:
+        """Trained weights, and buffers such as the statistics of batch normalisation."""
+        trained = {name: weight.detach() for name, weight in self.model.named_parameters() if weight.requires_grad}
+        return {**trained, **dict(self.model.named_buffers())}
+
+
 def _parts(numbers: Sequence[int], size: int) -> Iterator[Sequence[int]]:
     """Parts of `size`, the last one perhaps smaller."""
     return (numbers[start : start + size] for start in range(0, len(numbers), size))
-
-
-def _trained(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
-    return [weight for group in optimizer.param_groups for weight in group["params"]]
 
 
 def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

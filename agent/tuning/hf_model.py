@@ -8,7 +8,6 @@ gives it later.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from logging import ERROR, getLogger
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,15 +51,13 @@ def require_libraries(threads: int | None = None) -> None:
         import gguf  # noqa: F401
         import peft  # noqa: F401
         import torch
-        import transformers
+
+        from ncode_search.evaluators.pretrained import quiet_transformers
     except ImportError as error:
         raise InputError(f"{error.name} is not installed: pip install 'ncode-search[tune]'") from None
     if threads is not None:
         torch.set_num_threads(max(threads, 1))
-    logging: Any = transformers.utils.logging
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    getLogger("huggingface_hub").setLevel(ERROR)  # it tells of every retry
+    quiet_transformers()
 
 
 def gguf_fields(reader: Any) -> dict[str, Any]:

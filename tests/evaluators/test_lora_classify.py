@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from peft import PeftModel
+from transformers import AutoModelForSequenceClassification
 
-from ncode_search.evaluators.base import Context, DivergedError, EvaluatorError
+from ncode_search.evaluators.base import Context, DivergedError, EvaluatorError, Pruned
 from ncode_search.evaluators.lora_classify import LoraClassifyEvaluator
 from ncode_search.evaluators.lora_space import NoAdapterError
 
@@ -52,7 +54,7 @@ def test_learns_and_reports(tmp_path: Path, make_context: MakeContext, reports: 
     losses = [metrics["train_loss"] for _, metrics in reports]
     assert losses[-1] < losses[0] / 2
     assert reports[-1][1]["val_accuracy"] == result.value
-    assert set(result.metrics) == {"val_macro_f1", "val_loss", "parameters", "seconds"}
+    assert set(result.metrics) == {"val_macro_f1", "val_loss", "parameters"}
     # Two modules in two layers, each (16 + 16) * 4 numbers, and the head; the pooler came with the checkpoint.
     assert result.metrics["parameters"] == 2 * 2 * 32 * 4 + 16 * 2 + 2
 
@@ -112,6 +114,22 @@ def test_accumulation_is_the_same_step(tmp_path: Path, make_context: MakeContext
     _evaluator(tmp_path, batch_size=8)(CONFIG, make_context())
     _evaluator(tmp_path, batch_size=2, accumulation=4)(CONFIG, make_context())
     assert reports[0][1] == pytest.approx(reports[2][1], rel=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # PEFT asks transformers by old names
+def test_the_adapters_are_kept(tmp_path: Path, make_context: MakeContext) -> None:
+    context = make_context()
+    result = _evaluator(tmp_path, keep_adapters=True)(CONFIG, context)
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "encoder", num_labels=2)
+    loaded = PeftModel.from_pretrained(model, str(context.kept)).eval()
+    measured = _evaluator(tmp_path)._judge(loaded, "val", context)
+    assert measured["val_loss"] == pytest.approx(result.metrics["val_loss"], rel=1e-5)
+
+
+def test_stops_within_an_epoch(tmp_path: Path, make_context: MakeContext, reports: Reports) -> None:
+    with pytest.raises(Pruned):
+        _evaluator(tmp_path)(CONFIG, make_context(stop_asked=lambda: True))
+    assert reports == []
 
 
 def test_gradient_checkpointing_changes_no_number(tmp_path: Path, make_context: MakeContext, reports: Reports) -> None:

@@ -55,7 +55,7 @@ def test_learns_and_reports(folder: Path, make_context: MakeContext, reports: Re
     assert [step for step, _ in reports] == [*range(1, 9)]
     assert result.value > 0.8
     assert result.value < result.metrics["val_pixel_accuracy"] < 1
-    assert set(result.metrics) == {"val_pixel_accuracy", "val_loss", "parameters", "seconds"}
+    assert set(result.metrics) == {"val_pixel_accuracy", "val_loss", "parameters"}
 
 
 def test_the_mean_iou_is_that_of_its_definition(folder: Path, make_context: MakeContext) -> None:

@@ -37,11 +37,11 @@ def write_tokenizer(folder: Path) -> None:
     make(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", eos_token="[END]").save_pretrained(folder)
 
 
-def write_encoder(folder: Path) -> Path:
+def write_encoder(folder: Path, layers: int = 2) -> Path:
     """A BERT without a classification head."""
     torch.manual_seed(0)
     config = BertConfig(
-        vocab_size=len(WORDS), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
+        vocab_size=len(WORDS), hidden_size=16, num_hidden_layers=layers, num_attention_heads=2, intermediate_size=32,
         max_position_embeddings=32, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, initializer_range=0.2,
     )  # fmt: skip
     BertModel(config).save_pretrained(folder)
@@ -49,12 +49,12 @@ def write_encoder(folder: Path) -> Path:
     return folder
 
 
-def write_decoder(folder: Path, width: int = 16) -> Path:
+def write_decoder(folder: Path, width: int = 16, layers: int = 2, positions: int = 64) -> Path:
     """A Llama."""
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=len(WORDS), hidden_size=width, num_hidden_layers=2, num_attention_heads=2,
-        intermediate_size=2 * width, max_position_embeddings=64, tie_word_embeddings=True, pad_token_id=0,
+        vocab_size=len(WORDS), hidden_size=width, num_hidden_layers=layers, num_attention_heads=2,
+        intermediate_size=2 * width, max_position_embeddings=positions, tie_word_embeddings=True, pad_token_id=0,
         bos_token_id=None, eos_token_id=5, initializer_range=0.2,
     )  # fmt: skip
     LlamaForCausalLM(config).save_pretrained(folder)
