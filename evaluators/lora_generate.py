@@ -131,7 +131,7 @@ class LoraGenerateEvaluator(LoraEvaluator):
             raise EvaluatorError(
                 f"[evaluator] {key}: within max_tokens = {self.max_tokens} there is nothing to learn; raise it"
             )
-        asked = [row for row in rows if self.prompt in row.fields][: self.generate]
+        asked = [] if key == "train" else [row for row in rows if self.prompt in row.fields][: self.generate]
         if self.generate and not asked and key != "train":
             raise EvaluatorError(f"[evaluator] {key}: no row has a {self.prompt} to complete; give some or no generate")
         prompts = [self._tokens(row.text(self.prompt))[-self.max_tokens :] for row in asked]

@@ -82,6 +82,23 @@ def test_repeats_itself_after_another_trial(folder: Path, make_context: MakeCont
     assert reports[:2] == reports[4:]
 
 
+def test_a_killed_trial_goes_on_to_the_same_result(folder: Path, make_context: MakeContext, reports: Reports) -> None:
+    """Also the statistics of batch normalisation, which are no weights, are kept."""
+    evaluator, config = _evaluator(folder, epochs=3), {**CONFIG, "dropout": 0.3}
+    whole = evaluator(config, make_context())
+
+    def die(step: int, **metrics: float) -> None:
+        raise KeyboardInterrupt
+
+    context = make_context(report=die)
+    with pytest.raises(KeyboardInterrupt):
+        evaluator(config, context)
+    rest = evaluator(config, make_context(trial_folder=context.trial_folder))
+    assert [step for step, _ in reports] == [1, 2, 3, 2, 3]
+    assert reports[1:3] == reports[3:]
+    assert rest == whole
+
+
 def test_another_number_of_classes_gets_a_new_classifier(folder: Path, make_context: MakeContext) -> None:
     write_segmenter(folder / "segmenter", classes=5)
     evaluator = _evaluator(folder, score="pixel_accuracy")

@@ -62,8 +62,8 @@ def _refused(kind: str, options: dict[str, Any], folder: Path, space: dict[str, 
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
-        ("cn", {}, '[evaluator] kind = "cn" is unknown; did you mean "cnn"? known: cnn, python, table'),
-        ("", {}, '[evaluator] kind = "" is unknown; known: cnn, python, table'),
+        ("cn", {}, f'[evaluator] kind = "cn" is unknown; did you mean "cnn"? known: {", ".join(KINDS)}'),
+        ("", {}, f'[evaluator] kind = "" is unknown; known: {", ".join(KINDS)}'),
         (
             "cnn",
             {"epoch": 1},
