@@ -180,7 +180,7 @@ class LoraEvaluator(ABC):
         for number, chosen in enumerate(steps):
             if context.should_stop:
                 raise Pruned("asked to stop")
-            batches = [train.batch(part) for part in _parts(chosen, self.batch_size)]
+            batches = [*self._batches(train, chosen)]
             labels += (count := sum(batch.labels for batch in batches))
             for batch in batches:
                 loss = self._run(model, batch.inputs, context).loss.float() * batch.labels
@@ -207,9 +207,11 @@ class LoraEvaluator(ABC):
     def _autocast(self, device: str) -> AbstractContextManager[Any]:
         return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=self.precision == "bfloat16")
 
-    def _batches(self, examples: Examples) -> Iterator[Batch]:
-        """All of `examples` in their order."""
-        return (examples.batch(part) for part in _parts(range(len(examples)), self.batch_size))
+    def _batches(self, examples: Examples, chosen: Sequence[int] | None = None) -> Iterator[Batch]:
+        """All or the chosen ones of `examples`, in the given order, but for batches without any label."""
+        numbers = range(len(examples)) if chosen is None else chosen
+        batches = (examples.batch(part) for part in _parts(numbers, self.batch_size))
+        return (batch for batch in batches if batch.labels)
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,10 @@ def count_classes(parts: Mapping[str, MaskedImages], classes: int) -> int:
         EvaluatorError: for numbers that are none of a class, and a class that no training mask has.
     """
     found = {part: {*np.unique(images.masks.numpy()).tolist()} - {UNLABELLED} for part, images in parts.items()}
-    count = classes or max(found["train"], default=0) + 1
+    for part, values in found.items():
+        if not values:
+            raise EvaluatorError(f"[evaluator] data: no mask of {part}/ has a pixel of any class; all are {UNLABELLED}")
+    count = classes or max(found["train"]) + 1
     if count < 2:
         raise EvaluatorError("[evaluator] data: the training masks have one class; at least 2 are needed")
     for part, values in found.items():

@@ -100,13 +100,19 @@ def load_pretrained(
         raise _not_loaded(source, auto, error) from error
     fresh = _modules_without_weights(report, model, source, heads)
     fully = (*heads, *(name for name in fresh if not name.startswith(tuple(heads))))
+    _make_trainable(model, fully)
+    return Pretrained(model, find_targets(model), fully, fresh)
+
+
+def _make_trainable(model: Any, fully: Iterable[str]) -> None:
+    """Freeze all weights; those that copies will train get the digits that small steps need."""
+    model.requires_grad_(False)
+    for name in fully:
+        model.get_submodule(name).float()
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             # In evaluation bitsandbytes repacks 4-bit weights for a kernel without gradients, and leaves them so.
             module.support_avx512bf16_for_cpu = False
-    for name in fully:
-        model.get_submodule(name).float()  # trained weights need more digits than a frozen one
-    return Pretrained(model.requires_grad_(False), find_targets(model), fully, fresh)
 
 
 def load_tokenizer(source: str, folder: Path) -> Any:

@@ -146,6 +146,16 @@ def test_refuses_an_empty_class(folder: Path) -> None:
     assert "the training masks have one class; at least 2 are needed" in _refused(folder)
 
 
+def test_images_without_labels_count_for_nothing(folder: Path, make_context: MakeContext, reports: Reports) -> None:
+    for part in ("train", "val"):
+        _mask(folder, part, 255)
+    _evaluator(folder, batch_size=1)(CONFIG, make_context())
+    assert len(reports) == 2
+    for number in range(8):
+        Image.new("L", (16, 16), 255).save(folder / "scenes" / "val" / "masks" / f"{number}.png")
+    assert "no mask of val/ has a pixel of any class; all are 255" in _refused(folder)
+
+
 def test_refuses_an_image_size_that_the_model_cannot_read(folder: Path) -> None:
     message = _refused(folder, image_size=1)
     assert "image_size = 1: the model cannot read such images (" in message
