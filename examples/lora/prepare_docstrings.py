@@ -15,6 +15,7 @@ import ast
 import json
 import random
 import shutil
+import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -142,4 +143,7 @@ def write_smollm2() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ModuleNotFoundError as error:
+        sys.exit(f"{error.name} is not installed; the first lines of {__file__} say how")
