@@ -80,13 +80,24 @@ class Targets:
         return {name for name in self.names if name.endswith(f".{target}")}
 
 
+def body_name(model: Any) -> str:
+    """The child of a Hugging Face model that its head stands on: the one it names, or where it names none, the largest.
+
+    Empty for a model without children.
+    """
+    sizes = {name: sum(weight.numel() for weight in child.parameters()) for name, child in model.named_children()}
+    return (
+        model.base_model_prefix if model.base_model_prefix in sizes else max(sizes, key=sizes.__getitem__, default="")
+    )
+
+
 def find_targets(model: Any) -> Targets:
     """The modules of a Hugging Face model, without its head.
 
     Raises:
         EvaluatorError: where it has none.
     """
-    body = model.base_model_prefix if hasattr(model, model.base_model_prefix) else ""
+    body = body_name(model)
     linear = {path: module for path, module in model.named_modules() if isinstance(module, (nn.Linear, Conv1D))}
     found = [match for path in linear if path.startswith(body) and (match := _IN_LAYER.fullmatch(path))]
     names = {match["layer"] for match in found}

@@ -25,7 +25,7 @@ from transformers import AutoConfig, AutoTokenizer, BitsAndBytesConfig
 from transformers.image_processing_base import ImageProcessingMixin
 
 from ncode_search.evaluators.base import EvaluatorError
-from ncode_search.evaluators.lora_space import Targets, find_targets, lora_config
+from ncode_search.evaluators.lora_space import Targets, body_name, find_targets, lora_config
 from ncode_search.evaluators.options import require
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -166,7 +166,7 @@ def _heads(auto: Any, config: Any) -> list[str]:
     """Names of the children that stand on top of the model's body and have weights."""
     with torch.device("meta"):
         model = auto.from_config(config)
-    children = {name: child for name, child in model.named_children() if name != model.base_model_prefix}
+    children = {name: child for name, child in model.named_children() if name != body_name(model)}
     return [name for name, child in children.items() if any(True for _ in child.parameters())]
 
 

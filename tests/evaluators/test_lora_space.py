@@ -17,6 +17,8 @@ from transformers import (
     GPT2LMHeadModel,
     SwinConfig,
     SwinModel,
+    UperNetConfig,
+    UperNetForSemanticSegmentation,
 )
 
 from ncode_search.evaluators.base import EvaluatorError
@@ -74,6 +76,19 @@ def test_the_layers_of_models_with_stages(tmp_path: Path) -> None:
     assert model.fully == ("decode_head",)
     swin = SwinModel(SwinConfig(image_size=32, embed_dim=8, depths=[2, 1], num_heads=[1, 1], window_size=4))
     assert find_targets(swin).layers == 3
+
+
+def test_a_model_that_names_no_body(tmp_path: Path) -> None:
+    backbone = SwinConfig(
+        image_size=32, embed_dim=8, depths=[2, 1], num_heads=[1, 1], window_size=4, out_features=["stage1", "stage2"]
+    )
+    config: Any = UperNetConfig(
+        backbone_config=backbone, hidden_size=8, pool_scales=[1], auxiliary_in_channels=16, auxiliary_channels=8
+    )
+    UperNetForSemanticSegmentation(config).save_pretrained(tmp_path)
+    model = _load(AutoModelForSemanticSegmentation, tmp_path)
+    assert model.fully == ("decode_head", "auxiliary_head")
+    assert all(module.path.startswith("backbone.") for module in model.targets.modules)
 
 
 def test_gpt2_weights_are_transposed() -> None:
