@@ -36,6 +36,7 @@ from ncode_search.agent.pool import CandidatePool
 from ncode_search.agent.ranking.base import RankerInfo
 from ncode_search.agent.ranking.baselines import EvolutionRanker
 from ncode_search.agent.ranking.thread import RankerThread
+from ncode_search.agent.settings import SearchSettings
 from tests.faults.harness import FaultySearch
 
 TESTS = Path(__file__).parent.parent
@@ -188,7 +189,7 @@ def test_complaint_16_a_decision_costs_as_much_after_20000_trials_as_after_500()
 
 def test_complaint_17_workers_are_spread_over_the_gpus_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    assigned = devices.assign(4)
+    assigned = devices.assign(SearchSettings(workers=4))
     assert [device.name for device in assigned] == ["cuda:0", "cuda:1", "cuda:0", "cuda:1"]
     assert {device.environment["CUDA_VISIBLE_DEVICES"] for device in assigned} == {"0", "1"}
 

@@ -10,15 +10,7 @@ from ncode_search.agent.processes import process_start
 from tests.faults.harness import LONG, FaultySearch, stopped, wait_for, workers_of
 
 FATES = ["hang", "exit", "segfault", "abort", "memory", "native memory", "print", "children", "fine"]
-ERRORS = {
-    "hang": "killed: not done within the timeout of 4 s",
-    "exit": "the worker process exited with code 3",
-    "segfault": "the worker process died of SIGSEGV",
-    "abort": "the worker process died of SIGABRT",
-    "memory": "MemoryError",
-    "native memory": "the worker process died of SIGSEGV",
-    "children": "the worker process exited with code 7",
-}
+DEADLY = set(FATES) - {"print", "fine"}
 pytestmark = pytest.mark.slow
 
 
@@ -38,6 +30,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory):
             largest = max(largest, *map(output_size, workers_of(process.pid)), 0)
             time.sleep(0.01)
         search.wait(process)
+        search.trials -= 1  # what has no room is not tried again
         yield search, largest
 
 
@@ -51,7 +44,8 @@ def output_size(pid: int) -> int:
 def test_no_fate_of_a_worker_ends_the_search_or_is_counted_twice(hostile) -> None:
     search, _ = hostile
     search.check()
-    assert dict(search.rows("SELECT state, count(*) FROM trials GROUP BY state")) == {"complete": len(FATES)}
+    states = dict(search.rows("SELECT state, count(*) FROM trials GROUP BY state"))
+    assert states == {"complete": len(FATES) - 1, "failed": 1}
 
 
 @pytest.mark.parametrize("fate", FATES)
@@ -59,7 +53,8 @@ def test_a_trial_that_takes_its_worker_down_costs_one_attempt(hostile, fate: str
     search, _ = hostile
     code = str(FATES.index(fate))
     ((attempts, failures),) = search.rows(f"SELECT attempt, failures FROM trials WHERE code = '{code}'")
-    assert (attempts, failures) == ((2, 1) if fate in ERRORS else (1, 0))
+    assert failures == (fate in DEADLY)
+    assert attempts == (1 if fate == "memory" else 1 + failures)
 
 
 def test_a_worker_that_prints_a_gigabyte_fills_no_disk(hostile) -> None:
@@ -85,6 +80,7 @@ def test_children_of_a_worker_whose_agent_is_gone_go_with_it(tmp_path: Path) -> 
         wait_for(lambda: not process_start(int(child)), 5)
 
 
+@pytest.mark.timeout(600 if LONG else 120)
 def test_a_machine_that_sleeps_loses_no_trial_and_doubles_none(tmp_path: Path) -> None:
     """All is stopped for far longer than a trial may take, twice: once everything, once the agent alone."""
     asleep = 60.0 if LONG else 4.0
