@@ -74,7 +74,10 @@ SHOWN_BY = {
         "faults/test_kills.py::test_a_search_killed_at_random_points_is_the_one_it_would_have_been",
     ],
     11: ["agent/test_search.py::test_a_search_in_parts_goes_on_as_one_in_one_go"],
-    12: ["faults/test_workers.py::test_no_fate_of_a_worker_ends_the_search_or_is_counted_twice"],
+    12: [
+        "faults/test_workers.py::test_no_fate_of_a_worker_ends_the_search_or_is_counted_twice",
+        "agent/test_devices.py::test_a_trial_out_of_memory_fails_at_once_and_leaves_the_next_one_all_of_it",
+    ],
     13: ["agent/test_search.py::test_equal_codes_are_one_trial_also_after_a_restart"],
     14: ["faults/test_rankers.py::test_a_server_that_hangs_stammers_or_is_gone_is_used_again_when_it_comes_back"],
 }
