@@ -12,7 +12,30 @@ from ncode_search.evaluators.base import EvaluatorError
 from ncode_search.evaluators.conformance import Finding, Subject, Verdict, examine
 from ncode_search.evaluators.registry import KINDS
 
+from .tiny_models import write_decoder, write_encoder, write_prompts, write_scenes, write_segmenter, write_texts
+
+pytestmark = pytest.mark.usefixtures("frozen_libraries")
+
 HERE = Path(__file__).parent
+LORA_SPACE = {"rank": [4], "dropout": [0.2], "learning_rate": [0.01]}
+LORA = {
+    "lora-classify": lambda folder: {
+        "model": write_encoder(folder / "model").name,
+        "max_tokens": 32,
+        **write_texts(folder),
+    },
+    "lora-generate": lambda folder: {
+        "model": write_decoder(folder / "model").name,
+        "max_tokens": 24,
+        "generate": 2,
+        **write_prompts(folder),
+    },
+    "lora-segment": lambda folder: {
+        "model": write_segmenter(folder / "model").name,
+        "image_size": 16,
+        "data": write_scenes(folder),
+    },
+}
 CNN_SPACE = {"stem.width": [8], "cell.0-1": ["conv3x3"], "head.dropout": [0.2]}
 
 
@@ -37,6 +60,8 @@ def subject_of(kind: str, folder: Path) -> Subject:
     if kind == "table":
         (folder / "table.csv").write_text("code,accuracy\n00,0.5\n01,0.75\n")
         return subject(kind, {"path": "table.csv", "metric": "accuracy"}, folder, {"a": ["x", "y"], "b": ["x", "y"]})
+    if kind in LORA:
+        return subject(kind, {**LORA[kind](folder), "epochs": 3}, folder, LORA_SPACE)
     assert kind == "python", f"say how a {kind} evaluator is examined"
     return trainer("train")
 

@@ -79,7 +79,8 @@ def test_the_layers_of_models_with_stages(tmp_path: Path) -> None:
 
 
 def test_a_model_that_names_no_body(tmp_path: Path) -> None:
-    backbone = SwinConfig(
+    make: Any = SwinConfig
+    backbone = make(
         image_size=32, embed_dim=8, depths=[2, 1], num_heads=[1, 1], window_size=4, out_features=["stage1", "stage2"]
     )
     config: Any = UperNetConfig(
