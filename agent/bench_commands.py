@@ -105,7 +105,7 @@ def bench(
     from ncode_search.agent.bench.tasks import read_tasks
     from ncode_search.agent.bench.trials import BenchSettings
 
-    settings = BenchSettings(trials, pool, startup, prune_after, _count_or_share("--keep", keep))
+    settings = BenchSettings(trials, pool, startup, prune_after, count_or_share("--keep", keep))
     _at_least_one(seeds=seeds, jobs=jobs)
     checked, methods = _budgets(budgets, trials), _listed(rankers)
     require(["scipy"], "ncode bench")
@@ -182,7 +182,8 @@ def _whole_numbers(option: str, text: str) -> list[int]:
         raise InputError(f"{option} is {text!r}; give whole numbers with commas between") from None
 
 
-def _count_or_share(option: str, text: str) -> int | float:
+def count_or_share(option: str, text: str) -> int | float:
+    """How many, or what share. Raises `InputError` for text that is neither."""
     try:
         return int(text) if text.isdecimal() else float(text)
     except ValueError:

@@ -16,7 +16,9 @@ import click
 from ncode_search import __version__
 from ncode_search.agent.bench_commands import bench, evaluate
 from ncode_search.agent.errors import InputError, NcodeError, one_line
+from ncode_search.agent.prune_command import prune
 from ncode_search.agent.ranker_commands import ranker as ranker_group
+from ncode_search.agent.tabulate_command import tabulate
 
 if TYPE_CHECKING:
     from ncode_search.agent.history import History
@@ -131,6 +133,8 @@ def doctor() -> None:
 ranker_group.add_command(evaluate)
 cli.add_command(ranker_group)
 cli.add_command(bench)
+cli.add_command(prune)
+cli.add_command(tabulate)
 
 
 @contextmanager

@@ -35,7 +35,7 @@ def csv_lines(history: History, space: SearchSpace) -> Iterator[str]:
         own = [getattr(trial, name) for name in _COLUMNS]
         own[_COLUMNS.index("state")] = trial.state.value
         measured = [(trial.metrics or {}).get(name) for name in metrics]
-        yield _csv_row([*own, *measured, *map(_cell, space.decode(trial.code).values())])
+        yield _csv_row([*own, *measured, *map(cell, space.decode(trial.code).values())])
 
 
 def text_lines(history: History, space: SearchSpace) -> Iterator[str]:
@@ -72,5 +72,6 @@ def _csv_row(cells: list[Any]) -> str:
     return buffer.getvalue()
 
 
-def _cell(option: Any) -> Any:
+def cell(option: Any) -> Any:
+    """An option as a field of a CSV."""
     return option if isinstance(option, (str, int, float)) else json.dumps(option)

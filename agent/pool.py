@@ -7,7 +7,7 @@ thousand trials as after ten. Where a space runs out, the pool is what is left o
 space that is too large to be listed, what lies next to the proposed codes is looked at; `has_listed_all` tells whether
 an empty pool proves that there is nothing left.
 
-A pool may be told to keep to a part of its space, as far as there are new codes of it.
+A pool may be told to keep to a part of its space, as far as there are new codes of it; or to propose what was planned.
 """
 
 from __future__ import annotations
@@ -184,6 +184,29 @@ class CandidatePool:
             listed.insert(new)
             left.append(new)
         return np.concatenate(left)
+
+
+class PlannedPool(CandidatePool):
+    """Proposes given codes, shape ``(n, L)``, one after another, in place of drawn ones."""
+
+    def __init__(self, space: SearchSpace, plan: Codes) -> None:
+        super().__init__(space)
+        self._plan = space.canonical(plan)
+        self._next = 0
+
+    @property
+    def has_listed_all(self) -> bool:
+        """Whether an empty pool means that nothing is left: always, there is nothing but the plan."""
+        return True
+
+    def draw(self, known: Observations, size: int, rng: np.random.Generator) -> Codes:
+        """The next code that was not proposed yet, shape ``(1, L)``; none at the end."""
+        while self._next < len(self._plan):
+            ahead = self._plan[self._next : self._next + 1]
+            if len(self.unseen(ahead)):
+                return ahead
+            self._next += 1
+        return self._none
 
 
 def _seed(rng: np.random.Generator) -> int:

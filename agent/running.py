@@ -13,6 +13,7 @@ from ncode_search.agent import report
 from ncode_search.agent.database import exists, mend, translated
 from ncode_search.agent.errors import HistoryError, InputError, SearchFailedError
 from ncode_search.agent.history import History, Objective
+from ncode_search.agent.observations import Codes
 from ncode_search.agent.search import Outcome
 from ncode_search.agent.search_file import Overrides, SearchFile
 
@@ -20,26 +21,36 @@ from ncode_search.agent.search_file import Overrides, SearchFile
 def run_file(path: Path, overrides: Overrides, *, quiet: bool) -> int:
     """Start or resume a search; returns the exit code. Raises `NcodeError` for what stands in its way."""
     file = SearchFile.load(path, overrides)
-    console = Console()
-    _log_to(console if console.is_terminal else Console(stderr=True))
-    objective = Objective(file.settings.goal, file.evaluator)
-    progress = report.Progress(console, objective, file.settings.trials, quiet=quiet)
-    if not quiet:
-        console.print(f"{path}: {file.space.size:,} codes, history {file.history}", markup=False, highlight=False)
-    outcome = _run(file, progress)
+    outcome = run_search(file, quiet=quiet)
     if exists(file.history):
         # Not read-only: the last one to close the file removes its write-ahead log, if it may write.
         with translated(file.history), History.attach(file.history) as history:
             print(report.summary(history, outcome, file.space))
     else:
         print("Stopped before anything was started.")
+    return exit_code(outcome)
+
+
+def exit_code(outcome: Outcome) -> int:
+    """0 for a search that is done, or was stopped so that it can go on."""
     return 1 if outcome.interrupted or (outcome.best is None and not outcome.stopped) else 0
 
 
-def _run(file: SearchFile, progress: report.Progress) -> Outcome:
+def run_search(file: SearchFile, *, quiet: bool, plan: Codes | None = None) -> Outcome:
+    """Start or resume a checked search, and show how it goes. `plan` as in `Search`."""
+    console = Console()
+    _log_to(console if console.is_terminal else Console(stderr=True))
+    objective = Objective(file.settings.goal, file.evaluator)
+    progress = report.Progress(console, objective, file.settings.trials, quiet=quiet)
+    if not quiet:
+        console.print(f"{file.path}: {file.space.size:,} codes, history {file.history}", markup=False, highlight=False)
+    return _run(file, progress, plan)
+
+
+def _run(file: SearchFile, progress: report.Progress, plan: Codes | None) -> Outcome:
     try:
         with progress.shown():
-            return file.to_search(progress).run()
+            return file.to_search(progress, plan).run()
     except HistoryError:
         raise
     except InputError as error:

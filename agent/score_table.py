@@ -1,8 +1,9 @@
 """Tables of measured scores: what rankers are judged on, and what they may learn from.
 
 A table is a CSV, plain or gzip, with a column ``code`` and a column a metric; see `evaluators.table`. A second CSV with
-the columns ``code`` and ``canon`` may say which codes are the same architecture: then every code of such a class has
-the score of its canonical code, also where the table lists the canonical one only.
+the columns ``code`` and ``canon``, or a column ``canon`` of the table itself, may say which codes are the same
+architecture: then every code of such a class has the score of its canonical code, also where the table lists the
+canonical one only.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class ScoreTable:
             table = read_table(Path(path), metric)
             if report is not None and report not in table.columns:
                 raise EvaluatorError(f"{path} has no column {report!r} of numbers; it has {', '.join(table.columns)}")
-            canonical = read_canon(Path(canon)) if canon is not None else {}
+            canonical = read_canon(Path(canon)) if canon is not None else table.canon
         except EvaluatorError as error:
             raise InputError(str(error)) from None
         # Some tables list canonical codes only: the others of a class get rows of their own.

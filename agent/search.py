@@ -35,6 +35,7 @@ from ncode_search.agent.functions import evaluator_table
 from ncode_search.agent.history import History, Objective, Trial
 from ncode_search.agent.leases import LEASE
 from ncode_search.agent.loop import Observer, SearchLoop
+from ncode_search.agent.observations import Codes
 from ncode_search.agent.proposals import Proposer
 from ncode_search.agent.ranking import make_ranker
 from ncode_search.agent.ranking.base import Ranker
@@ -110,6 +111,7 @@ class Search:
         ranker_settings: Pool size, deadline, model and the like.
         folder: Where relative paths of the evaluator and of the ranker's model start; default: the current folder.
         observer: Is told what happens during a run.
+        plan: Codes to evaluate in this order, shape ``(n, L)``, in place of what would be proposed.
         settings: The fields of `SearchSettings`: trials, workers, seed, goal, timeout, retries.
 
     Raises:
@@ -126,6 +128,7 @@ class Search:
         ranker_settings: RankerSettings | None = None,
         folder: str | Path = ".",
         observer: Observer | None = None,
+        plan: Codes | None = None,
         **settings: Any,
     ) -> None:
         self.space = space
@@ -136,6 +139,7 @@ class Search:
             evaluator, self._evaluator_folder = evaluator_table(evaluator)
         self._evaluator = evaluator
         self._observer = observer or Observer()
+        self._plan = plan
         self._ranker_settings = ranker_settings or RankerSettings()
         self._ranker = None if isinstance(ranker, str) else ranker
         if isinstance(ranker, str):
@@ -361,7 +365,7 @@ class Search:
             after, keep = self.settings.prune_after, self.settings.keep
             focus = None if after is None else Focus(after, keep)
             keeps_pruned = self.settings.stop == "asha"
-            self._session = Session(self.path, self.space, objective, focus, keeps_pruned=keeps_pruned)
+            self._session = Session(self.path, self.space, objective, focus, self._plan, keeps_pruned=keeps_pruned)
         return self._session
 
     def _ready_proposer(self) -> Proposer:

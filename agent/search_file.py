@@ -17,6 +17,7 @@ from typing import Any
 from ncode_search.agent.errors import InputError
 from ncode_search.agent.evaluator_cost import CostSource
 from ncode_search.agent.loop import Observer
+from ncode_search.agent.observations import Codes
 from ncode_search.agent.ranking import RANKERS
 from ncode_search.agent.ranking.address import is_url
 from ncode_search.agent.search import Search
@@ -78,8 +79,8 @@ class SearchFile:
         ranker = self.ranker if by.ranker is None else _ranker_from_text(self.ranker, by.ranker)
         return dataclasses.replace(self, settings=settings, ranker=ranker)
 
-    def to_search(self, observer: Observer | None = None) -> Search:
-        """The search itself."""
+    def to_search(self, observer: Observer | None = None, plan: Codes | None = None) -> Search:
+        """The search itself; `plan`: codes to evaluate in place of what would be proposed."""
         return Search(
             self.space,
             history=self.history,
@@ -87,6 +88,7 @@ class SearchFile:
             ranker_settings=self.ranker,
             folder=self.path.parent,
             observer=observer,
+            plan=plan,
             **dataclasses.asdict(self.settings),
         )
 

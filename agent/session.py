@@ -26,7 +26,7 @@ from ncode_search.agent.errors import IllegalTransitionError, InputError
 from ncode_search.agent.history import Decision, History, Narrowing, Objective, Trial
 from ncode_search.agent.leases import CALLER, LeaseWatch, is_suspect
 from ncode_search.agent.observations import FORECASTERS, Codes, ObservationLog, Observations
-from ncode_search.agent.pool import CandidatePool
+from ncode_search.agent.pool import CandidatePool, PlannedPool
 from ncode_search.agent.processes import ProcessId
 from ncode_search.agent.pruned_space import best_options, narrowed
 from ncode_search.agent.space import Config, SearchSpace
@@ -68,6 +68,8 @@ class Focus:
 class Session:
     """An open and claimed history. `keeps_pruned`: whether trials that were stopped early may be gone on with.
 
+    `plan`: codes to propose in place of drawn ones, shape ``(n, L)``.
+
     Raises `HistoryError` where the file cannot be used, `HistoryInUseError` where another agent has it.
     """
 
@@ -77,12 +79,13 @@ class Session:
         space: SearchSpace,
         objective: Objective,
         focus: Focus | None = None,
+        plan: Codes | None = None,
         *,
         keeps_pruned: bool = False,
     ) -> None:
         self.history = History.open(path, space.positions, objective, space.declared)
         self.space = space
-        self.candidates = CandidatePool(space)
+        self.candidates = CandidatePool(space) if plan is None else PlannedPool(space, plan)
         self._focus = focus
         self._keeps_pruned = keeps_pruned
         self.queue: deque[Chosen] = deque()

@@ -1,28 +1,35 @@
 """``kind = "cnn"``: train a convolutional network on small images; the score is its validation accuracy.
 
-`cnn_space` says what a space may name, `cnn_network` builds the network, `images` loads the data. On the CPU a score is
-a function of the configuration, the search's seed, the options and the number of threads.
+`cnn_space` says what a space may name, `cnn_network` builds the network, `cnn_recipe` is how it is trained, `images`
+and `cifar` load the data. On the CPU a score is a function of the configuration, the search's seed, the options and the
+number of threads.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
 
 from ncode_search.evaluators import cnn_space
-from ncode_search.evaluators.base import Context, DivergedError, Pruned, Result
+from ncode_search.evaluators.base import Context, DivergedError, EvaluatorError, Pruned, Result
+from ncode_search.evaluators.cifar import cifar, is_cifar
 from ncode_search.evaluators.cnn_network import Network, count_parameters
-from ncode_search.evaluators.images import ImageData, Split, digits, image_folder
+from ncode_search.evaluators.cnn_recipe import Recipe, check_recipe
+from ncode_search.evaluators.images import ImageData, Split, digits, divided_folder, image_folder
 from ncode_search.evaluators.options import require
+from ncode_search.evaluators.supernet import Supernet
 from ncode_search.evaluators.torch_state import get_random_state, set_random_state, trial_state
+
+Penalty = Callable[[], torch.Tensor]
+"""What is added to the loss of a batch."""
+_PRECISIONS = {"off": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,37 +41,61 @@ class CnnEvaluator:
     folder: InitVar[Path]
 
     data: str = "digits"
-    """``digits`` (scikit-learn's), or a folder: ``train/``, ``val/``, perhaps ``test/``, each with a folder a class."""
+    """``digits`` (scikit-learn's), or a folder: of images in ``train/<class>/``, ``val/<class>/`` and perhaps
+    ``test/<class>/``; of images in ``<class>/``, to be divided; or of CIFAR-10's or CIFAR-100's binary version.
+    """
     epochs: int = 4
     """Passes over the training images."""
     batch_size: int = 64
     """Images a step, at most."""
     learning_rate: float = 0.002
-    """Of the first epoch, for AdamW; it falls along a cosine."""
+    """Of the first epoch."""
     weight_decay: float = 0.01
-    """For AdamW."""
+    """The optimizer's."""
+    optimizer: str = "adamw"
+    """``adamw``, or ``sgd`` with a Nesterov momentum of 0.9."""
+    schedule: str = "cosine"
+    """``cosine``: the learning rate falls to zero along one, a step an epoch; ``constant``."""
+    label_smoothing: float = 0.0
+    """The share of the training target that is spread over all classes."""
+    shift: int = 0
+    """Training images are moved by up to so many pixels, up or down and to a side, at random."""
+    flip: bool = False
+    """Training images are mirrored left to right at random, half of them."""
     image_size: int | None = None
-    """Pixels that the sides of a folder's images are resized to; 32 if left out. Digits stay 8x8."""
+    """Pixels that the sides of a folder's images are resized to; 32 if left out. Digits stay 8x8, CIFAR's 32x32."""
     split_seed: int = 0
-    """Chooses which digits are for training, validation and test. The search's seed does not change the split."""
+    """Chooses which images are for training, validation and test, where the data do not say. The search's seed does
+    not change that.
+    """
+    amp: str = "off"
+    """Automatic mixed precision: ``off``, ``bfloat16``, or ``float16``, which only GPUs compute in: on a CPU it is off.
+    """
+    channels_last: bool = False
+    """Keep the channels of images together in memory, which tensor cores are faster with."""
 
     _images: ImageData = field(init=False, repr=False, compare=False)
 
     def __post_init__(self, folder: Path) -> None:
-        self._check_numbers()
-        if self.data == "digits":
-            images = digits(self.split_seed)
-        else:
-            images = image_folder(folder / self.data, self.image_size or 32)
-        object.__setattr__(self, "_images", images)
+        check_recipe(self)
+        self._check_data()
+        object.__setattr__(self, "_images", self._load(folder / self.data))
+        self._check_shift("[evaluator] shift", self.shift)
         # The first optimizer of a process imports torch's compiler: two seconds that are no trial's own.
         torch.optim.AdamW([torch.zeros(1, requires_grad=True)])
 
-    def _check_numbers(self) -> None:
-        require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
-        require(self.batch_size >= 4, "batch_size", self.batch_size, "at least 4")
-        require(0 < self.learning_rate < math.inf, "learning_rate", self.learning_rate, "a positive number")
-        require(0 <= self.weight_decay < math.inf, "weight_decay", self.weight_decay, "zero or a positive number")
+    def _load(self, path: Path) -> ImageData:
+        if self.data == "digits":
+            return digits(self.split_seed)
+        if is_cifar(path):
+            require(self.image_size is None, "image_size", self.image_size, "left out with CIFAR (32x32)")
+            return cifar(path, self.split_seed)
+        if path.is_dir() and not (path / "train").exists():
+            return divided_folder(path, self.image_size or 32, self.split_seed)
+        return image_folder(path, self.image_size or 32)
+
+    def _check_data(self) -> None:
+        require(self.amp in _PRECISIONS, "amp", self.amp, f"one of {', '.join(_PRECISIONS)}")
         require(0 <= self.split_seed < 2**32, "split_seed", self.split_seed, "from 0 to 4294967295")
         if self.image_size is not None:
             require(self.data != "digits", "image_size", self.image_size, 'left out with data = "digits" (8x8)')
@@ -73,6 +104,13 @@ class CnnEvaluator:
     def check_space(self, space: Mapping[str, Sequence[Any]]) -> None:
         """Refuse what no CNN can be built from; see `cnn_space.check_space`."""
         cnn_space.check_space(space)
+        for option in space.get("shift", ()):
+            self._check_shift('[space] "shift"', option)
+
+    def _check_shift(self, where: str, shift: int) -> None:
+        height, width = self._images.train.images.shape[2:]
+        if shift >= min(height, width):
+            raise EvaluatorError(f"{where} = {shift}: the images have {height}x{width} pixels; it must be below that")
 
     def cost(self, config: Mapping[str, Any]) -> dict[str, float]:
         """``params``: trained weights; ``flops``: operations for one image, a multiplication and an addition being two,
@@ -94,45 +132,67 @@ class CnnEvaluator:
             return self._evaluate(config, context)
 
     def _evaluate(self, config: Mapping[str, Any], context: Context) -> Result:
-        images, device = self._images, context.device
-
         architecture = cnn_space.Architecture.from_config(config)
-        network = Network(architecture, images.channels, images.classes).to(device)
-        optimizer = torch.optim.AdamW(network.parameters(), self.learning_rate, weight_decay=self.weight_decay)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.epochs)
-        training = _Training(network, optimizer, schedule, torch.Generator().manual_seed(context.seed))
+        network = Network(architecture, self._images.channels, self._images.classes)
+        val_accuracy = self._fit(network, Recipe.of(self, config), context)
+
+        metrics = {"parameters": float(count_parameters(network))}
+        if self._images.test is not None:
+            metrics["test_accuracy"] = self._accuracy(network, self._images.test, context.device)
+        return Result(val_accuracy, metrics)
+
+    def supernet(
+        self, space: Mapping[str, Sequence[Any]], config: Mapping[str, Any], epochs: int, context: Context
+    ) -> Supernet:
+        """A trained supernet of the edges in `space`; `config` says everything else.
+
+        Raises `EvaluatorError` where there are no edges, `DivergedError` as a trial does.
+        """
+        with trial_state(context.seed, context.device, context.threads):
+            network = Supernet(space, config, self._images.channels, self._images.classes, context.seed)
+            self._fit(network, Recipe.of(self, {**config, "epochs": epochs}), context, network.penalty)
+            return network
+
+    def _fit(self, network: nn.Module, recipe: Recipe, context: Context, penalty: Penalty | None = None) -> float:
+        """Train, or go on; returns the accuracy on the validation images after the last epoch."""
+        device = context.device
+        # torch's stubs do not have the keyword, and would need a second call for the device.
+        network.to(device=device, memory_format=self._memory_format)  # type: ignore[call-overload]
+        optimizer = recipe.make_optimizer(network)
+        schedule = recipe.make_schedule(optimizer)
+        scaler = torch.amp.GradScaler(enabled=self.amp == "float16" and torch.device(device).type == "cuda")
+        training = _Training(network, optimizer, schedule, scaler, torch.Generator().manual_seed(context.seed))
         done, val_accuracy = training.restore(context)
 
-        for epoch in range(done + 1, self.epochs + 1):
-            order = torch.randperm(len(images.train), generator=training.shuffle)
-            train_loss = self._train(network, optimizer, order, context)
+        for epoch in range(done + 1, recipe.epochs + 1):
+            order = torch.randperm(len(self._images.train), generator=training.shuffle)
+            train_loss = self._train(training, recipe, order, context, penalty)
             if not math.isfinite(train_loss):
                 raise DivergedError(
                     f"the training loss is {train_loss} in epoch {epoch}; a lower learning_rate may help"
                 )
             schedule.step()
-            val_accuracy = self._accuracy(network, images.val, device)
+            val_accuracy = self._accuracy(network, self._images.val, device)
             training.checkpoint(context, epoch, val_accuracy)
             context.report(epoch, val_accuracy=val_accuracy, train_loss=train_loss)
-
-        metrics = {"parameters": float(count_parameters(network))}
-        if images.test is not None:
-            metrics["test_accuracy"] = self._accuracy(network, images.test, device)
-        return Result(val_accuracy, metrics)
+        return val_accuracy
 
     def _train(
-        self, network: nn.Module, optimizer: torch.optim.Optimizer, order: torch.Tensor, context: Context
+        self, training: _Training, recipe: Recipe, order: torch.Tensor, context: Context, penalty: Penalty | None
     ) -> float:
         """One epoch; the mean loss of its images."""
-        network.train()
+        network, optimizer, scaler = training.network.train(), training.optimizer, training.scaler
         total = torch.zeros((), device=context.device)
-        for images, labels in self._images.batches(self._images.train, order, self.batch_size, context.device):
+        for images, labels in self._images.batches(self._images.train, order, recipe.batch_size, context.device):
             if context.should_stop:
                 raise Pruned("the search has no more use for it")
-            loss = cross_entropy(network(images), labels)
+            loss = recipe.loss(self._logits(network, recipe.augmented(images, training.shuffle)), labels)
+            if penalty is not None:
+                loss = loss + penalty()
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            scaler.step(optimizer)
+            scaler.update()
             total += loss.detach() * len(labels)
         return float(total) / len(order)
 
@@ -142,8 +202,20 @@ class CnnEvaluator:
         network.eval()
         correct = torch.zeros((), dtype=torch.int64, device=device)
         for images, labels in self._images.batches(split, torch.arange(len(split)), self.batch_size, device):
-            correct += (network(images).argmax(1) == labels).sum()
+            correct += (self._logits(network, images).argmax(1) == labels).sum()
         return int(correct) / len(split)
+
+    def _logits(self, network: nn.Module, images: torch.Tensor) -> torch.Tensor:
+        """In full precision, whatever they were computed in."""
+        kind, precision = images.device.type, _PRECISIONS[self.amp]
+        enabled = precision is not None and (kind == "cuda" or precision is torch.bfloat16)
+        with torch.autocast(kind, precision, enabled=enabled):
+            logits: torch.Tensor = network(images.contiguous(memory_format=self._memory_format))
+        return logits.float()
+
+    @property
+    def _memory_format(self) -> torch.memory_format:
+        return torch.channels_last if self.channels_last else torch.contiguous_format
 
 
 @dataclass(frozen=True)
@@ -153,7 +225,10 @@ class _Training:
     network: nn.Module
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
+    scaler: torch.amp.GradScaler
+    """Keeps small gradients of float16 from vanishing; does nothing otherwise."""
     shuffle: torch.Generator
+    """Of the order of the images, and of what is done to them."""
 
     def checkpoint(self, context: Context, epoch: int, val_accuracy: float) -> None:
         context.checkpoint(
@@ -163,6 +238,7 @@ class _Training:
                 "network": self.network.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "schedule": self.schedule.state_dict(),
+                "scaler": self.scaler.state_dict(),
                 "shuffle": self.shuffle.get_state(),
                 "random": get_random_state(context.device),
             }
@@ -176,6 +252,8 @@ class _Training:
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
+        if state["scaler"]:
+            self.scaler.load_state_dict(state["scaler"])
         self.shuffle.set_state(state["shuffle"])
         set_random_state(context.device, state["random"])
         return int(state["epoch"]), float(state["val_accuracy"])

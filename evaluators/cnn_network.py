@@ -1,12 +1,16 @@
-"""The network of an `Architecture`: stem, stages of cells, head."""
+"""The network of an `Architecture`: stem, stages of cells or bottlenecks, head."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import nn
 
-from ncode_search.evaluators.cnn_layers import OPERATIONS, Style, conv
-from ncode_search.evaluators.cnn_space import Architecture
+from ncode_search.evaluators.cnn_layers import OPERATIONS, Bottleneck, Style, conv
+from ncode_search.evaluators.cnn_space import Architecture, BottleneckStage, Stage
+
+MakeCell = Callable[[int], nn.Module]
 
 
 class Cell(nn.Module):
@@ -29,16 +33,22 @@ class Cell(nn.Module):
 
 
 class Network(nn.Module):
-    """Images, shape ``(batch, channels, height, width)``, to logits, shape ``(batch, classes)``."""
+    """Images, shape ``(batch, channels, height, width)``, to logits, shape ``(batch, classes)``.
 
-    def __init__(self, architecture: Architecture, channels: int, classes: int) -> None:
+    `make_cell` makes the cells of a width; by default those of the architecture.
+    """
+
+    def __init__(
+        self, architecture: Architecture, channels: int, classes: int, make_cell: MakeCell | None = None
+    ) -> None:
         super().__init__()
+        make_cell = make_cell or (lambda width: Cell(width, architecture))
         style, stages = architecture.style, architecture.stages
-        layers: list[nn.Module] = [conv(channels, stages[0].width, architecture.stem_kernel, style)]
+        width = stages[0].width
+        layers: list[nn.Module] = [conv(channels, width, architecture.stem_kernel, style)]
         for index, stage in enumerate(stages):
-            if index:
-                layers.append(reduction(stages[index - 1].width, stage.width, style))
-            layers += [Cell(stage.width, architecture) for _ in range(stage.cells)]
+            layers += blocks_of(stage, width, style, make_cell, reduces=index > 0)
+            width = stage.width
         self.body = nn.Sequential(*layers)
         self.pool = nn.AdaptiveAvgPool2d(1) if architecture.head_pool == "avg" else nn.AdaptiveMaxPool2d(1)
         self.dropout = nn.Dropout(architecture.head_dropout)
@@ -48,6 +58,21 @@ class Network(nn.Module):
         features = self.pool(self.body(images)).flatten(1)
         logits: torch.Tensor = self.head(self.dropout(features))
         return logits
+
+
+def blocks_of(
+    stage: Stage | BottleneckStage, width_in: int, style: Style, make_cell: MakeCell, *, reduces: bool
+) -> list[nn.Module]:
+    """The blocks of one stage; `reduces`: whether it begins by halving the image."""
+    if isinstance(stage, Stage):
+        before = [reduction(width_in, stage.width, style)] if reduces else []
+        return [*before, *(make_cell(stage.width) for _ in range(stage.cells))]
+    widths = [width_in] + [stage.width] * (stage.depth - 1)
+    strides = [2 if reduces else 1] + [1] * (stage.depth - 1)
+    return [
+        Bottleneck(width, stage.width, stage.kernel, stride, stage.expansion, stage.se, style)
+        for width, stride in zip(widths, strides, strict=True)
+    ]
 
 
 def reduction(width_in: int, width: int, style: Style) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Labelled images in memory: scikit-learn's digits, or a folder of pictures. Nothing is downloaded."""
+"""Labelled images in memory: scikit-learn's digits, or folders of pictures. Nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -27,6 +27,10 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def part(self, chosen: NDArray[np.intp]) -> Split:
+        """Some of the images."""
+        return Split(self.images[chosen], self.labels[chosen])
 
 
 @dataclass(frozen=True)
@@ -62,15 +66,18 @@ def digits(split_seed: int) -> ImageData:
     source = load_digits()
     pixels = np.rint(source.images[:, None] * (255 / 16)).astype(np.uint8)
     labels = source.target.astype(np.int64)
-    train, rest = _divide(np.arange(len(labels)), labels, split_seed)
-    val, test = _divide(rest, labels, split_seed)
-    splits = [Split(torch.from_numpy(pixels[part]), torch.from_numpy(labels[part])) for part in (train, val, test)]
-    return _with_statistics(splits[0], splits[1], splits[2], classes=10)
+    train, rest = divide(np.arange(len(labels)), labels, split_seed)
+    val, test = divide(rest, labels, split_seed)
+    whole = Split(torch.from_numpy(pixels), torch.from_numpy(labels))
+    return with_statistics(whole.part(train), whole.part(val), whole.part(test), classes=10)
 
 
-def _divide(indices: NDArray[np.intp], labels: NDArray[np.int64], seed: int) -> tuple[NDArray[np.intp], ...]:
-    halves = train_test_split(indices, test_size=0.5, random_state=seed, stratify=labels[indices])
-    return tuple(np.sort(half) for half in halves)
+def divide(
+    indices: NDArray[np.intp], labels: NDArray[np.int64], seed: int, share: float = 0.5
+) -> tuple[NDArray[np.intp], ...]:
+    """In two, the second with this share of every class."""
+    parts = train_test_split(indices, test_size=share, random_state=seed, stratify=labels[indices])
+    return tuple(np.sort(part) for part in parts)
 
 
 def image_folder(path: Path, image_size: int) -> ImageData:
@@ -85,32 +92,52 @@ def image_folder(path: Path, image_size: int) -> ImageData:
     parts = ["train", "val"] + ["test"] * (path / "test").exists()
     for part in parts:
         _check_classes(path / part, names)
-    loaded = [_load_split(path / part, names, image_size) for part in parts]
-    if all(_is_grey(split) for split in loaded):
-        loaded = [Split(split.images[:, :1].contiguous(), split.labels) for split in loaded]
-    return _with_statistics(loaded[0], loaded[1], loaded[2] if len(loaded) == 3 else None, classes=len(names))
+    loaded = _without_colour([_load_split(path / part, names, image_size) for part in parts])
+    return with_statistics(loaded[0], loaded[1], loaded[2] if len(loaded) == 3 else None, classes=len(names))
+
+
+def divided_folder(path: Path, image_size: int, split_seed: int) -> ImageData:
+    """Images under ``<class>/``: in each class two thirds to train on, a sixth each to validate and to test.
+
+    Resized as `image_folder` does. Raises `EvaluatorError` as it does, and for a class of fewer than six images.
+    """
+    names = _classes(path)
+    _check_count(path, names)
+    loaded = _without_colour([_load_split(path, names, image_size)])[0]
+    for name, count in zip(names, loaded.labels.bincount().tolist(), strict=True):
+        if count < 6:
+            raise EvaluatorError(
+                f"[evaluator] data: class folder {path / name} has {count} images, to be divided into parts to train "
+                f"on, validate and test; give it at least 6"
+            )
+    train, rest = divide(np.arange(len(loaded)), loaded.labels.numpy(), split_seed, 1 / 3)
+    val, test = divide(rest, loaded.labels.numpy(), split_seed)
+    return with_statistics(loaded.part(train), loaded.part(val), loaded.part(test), classes=len(names))
 
 
 def _classes(folder: Path) -> list[str]:
     if not folder.is_dir():
         raise EvaluatorError(
-            f'[evaluator] data: there is no folder {folder}; give "digits" or a folder of train/<class>/, val/<class>/'
+            f'[evaluator] data: there is no folder {folder}; give "digits", a folder of <class>/, of train/<class>/ '
+            f"and val/<class>/, or of CIFAR's binary version"
         )
     return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
 
 
 def _check_classes(folder: Path, names: list[str]) -> None:
     found = _classes(folder)
-    if len(names) < 2:
-        raise EvaluatorError(
-            f"[evaluator] data: {folder.parent / 'train'} has {len(names)} class folders; at least 2 are needed"
-        )
+    _check_count(folder.parent / "train", names)
     if found != names:
         missing, extra = sorted(set(names) - set(found)), sorted(set(found) - set(names))
         raise EvaluatorError(
             f"[evaluator] data: the classes of {folder} differ from those of train/: missing {missing}, extra {extra}; "
             f"give every part the same class folders"
         )
+
+
+def _check_count(folder: Path, names: list[str]) -> None:
+    if len(names) < 2:
+        raise EvaluatorError(f"[evaluator] data: {folder} has {len(names)} class folders; at least 2 are needed")
 
 
 def _load_split(folder: Path, names: list[str], image_size: int) -> Split:
@@ -145,11 +172,19 @@ def _load_image(file: Path, image_size: int) -> NDArray[np.uint8]:
     return np.asarray(resized)
 
 
+def _without_colour(splits: list[Split]) -> list[Split]:
+    """With one channel if all images are grey."""
+    if not all(map(_is_grey, splits)):
+        return splits
+    return [Split(split.images[:, :1].contiguous(), split.labels) for split in splits]
+
+
 def _is_grey(split: Split) -> bool:
     return bool((split.images == split.images[:, :1]).all())
 
 
-def _with_statistics(train: Split, val: Split, test: Split | None, classes: int) -> ImageData:
+def with_statistics(train: Split, val: Split, test: Split | None, classes: int) -> ImageData:
+    """The data with the mean and spread of its training images."""
     pixels = train.images.float()
     std, mean = torch.std_mean(pixels, dim=(0, 2, 3), correction=0)
     std = torch.where(std > 0, std, 1.0)

@@ -15,6 +15,11 @@ from typing import Any
 
 from ncode_search.evaluators.base import Context, EvaluatorError, Result
 
+CODE, CANON = "code", "canon"
+"""The column of codes, and that of canonical codes where the table has equal ones."""
+CONFIG = "config."
+"""How the columns begin that say what a code stands for."""
+
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -29,7 +34,9 @@ class Table:
     rows: Mapping[str, int]
     """The row of each code. Codes are text: leading zeros count."""
     columns: Mapping[str, Sequence[float]]
-    """The columns that hold numbers only, by name."""
+    """The columns of scores that hold numbers only, by name."""
+    canon: Mapping[str, str] = field(default_factory=dict)
+    """Code to canonical code, where the table has a column of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +48,7 @@ class TableEvaluator:
     path: str
     """The CSV, plain or gzip, with a header and a column ``code``; relative to the search file's folder."""
     metric: str
-    """The column that is the score. The other columns that hold only numbers become metrics."""
+    """The column that is the score. The others that hold only numbers become metrics, but for ``config.NAME``."""
 
     _table: Table = field(init=False, repr=False, compare=False)
 
@@ -85,12 +92,14 @@ def read_table(file: Path, metric: str) -> Table:
     header, rows = _read_csv(file)
     _check_header(file, header, metric)
     texts = dict(zip(header, zip(*rows, strict=True), strict=True))
-    codes = texts.pop("code")
-    columns = {name: numbers for name, column in texts.items() if (numbers := _numbers(column)) is not None}
+    codes = texts.pop(CODE)
+    scores = {name: column for name, column in texts.items() if _is_score(name)}
+    columns = {name: numbers for name, column in scores.items() if (numbers := _numbers(column)) is not None}
     _check_codes(file, codes)
     if metric not in columns:
         _raise_not_a_number(file, metric, codes, texts[metric])
-    return Table({code: row for row, code in enumerate(codes)}, columns)
+    canon = dict(zip(codes, texts.get(CANON, ()), strict=False))
+    return Table({code: row for row, code in enumerate(codes)}, columns, canon)
 
 
 def read_canon(file: Path) -> dict[str, str]:
@@ -100,9 +109,9 @@ def read_canon(file: Path) -> dict[str, str]:
         EvaluatorError: for a file that cannot be read or lacks a column.
     """
     header, rows = _read_csv(file)
-    if not {"code", "canon"} <= set(header):
+    if not {CODE, CANON} <= set(header):
         raise EvaluatorError(f"{file} needs the columns code and canon; it has {_listed(header)}")
-    code, canon = header.index("code"), header.index("canon")
+    code, canon = header.index(CODE), header.index(CANON)
     return {row[code]: row[canon] for row in rows}
 
 
@@ -135,11 +144,15 @@ def _check_header(file: Path, header: list[str], metric: str) -> None:
     repeated = [name for name, times in Counter(header).items() if times > 1]
     if repeated:
         raise EvaluatorError(f"{file} repeats the column {_listed(repeated)}; rename it")
-    if "code" not in header:
+    if CODE not in header:
         raise EvaluatorError(f"{file} has no column code, only {_listed(header)}; add or rename it")
-    scores = [name for name in header if name != "code"]
+    scores = [name for name in header if _is_score(name)]
     if metric not in scores:
         raise EvaluatorError(f'metric = "{metric}": {file} has no such column; it has {_listed(scores)}')
+
+
+def _is_score(column: str) -> bool:
+    return column not in (CODE, CANON) and not column.startswith(CONFIG)
 
 
 def _check_codes(file: Path, codes: Sequence[str]) -> None:

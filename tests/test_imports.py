@@ -53,6 +53,9 @@ ORDER = [
         "agent.bench_commands",
         "agent.ranker_commands",
     },
+    {"agent.tabulate", "agent.pruned_file"},
+    {"agent.prune_run"},
+    {"agent.tabulate_command", "agent.prune_command"},
     {"agent.cli"},
     {"agent.__main__"},
 ]

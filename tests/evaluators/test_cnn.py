@@ -138,8 +138,8 @@ def test_one_pixel_is_enough(picture_folder: Path, make_context: MakeContext) ->
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"epochs": 0}, "epochs = 0: must be at least 1"),
-        ({"batch_size": 3}, "batch_size = 3: must be at least 4"),
+        ({"epochs": 0}, "epochs = 0: must be an integer from 1"),
+        ({"batch_size": 3}, "batch_size = 3: must be an integer from 4"),
         ({"learning_rate": 0.0}, "learning_rate = 0.0: must be a positive number"),
         ({"learning_rate": float("nan")}, "learning_rate = nan: must be a positive number"),
         ({"weight_decay": -1.0}, "weight_decay = -1.0: must be zero or a positive number"),

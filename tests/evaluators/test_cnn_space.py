@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from ncode_search.evaluators.base import EvaluatorError
-from ncode_search.evaluators.cnn_layers import ACTIVATIONS, NORMS, OPERATIONS, Style
+from ncode_search.evaluators.cnn_layers import ACTIVATIONS, NORMS, OPERATIONS, Bottleneck, Style
 from ncode_search.evaluators.cnn_network import Cell, Network
-from ncode_search.evaluators.cnn_space import Architecture, Stage, check_space
+from ncode_search.evaluators.cnn_space import Architecture, BottleneckStage, Stage, check_space
 
 
 def test_accepts_every_kind_of_position() -> None:
@@ -115,3 +115,45 @@ def test_any_style_fits_any_width(norm: str, activation: str, width: int) -> Non
     logits = network(torch.randn(5, 3, 9, 9))
     assert logits.shape == (5, 4)
     assert logits.isfinite().all()
+
+
+def test_a_stage_that_names_a_kernel_is_one_of_bottlenecks() -> None:
+    config = {"stem.width": 8, "cell.0-1": "skip", "stage2.kernel": 5, "stage2.se": 0.25, "stage3.depth": 2}
+    stages = Architecture.from_config(config).stages
+    assert stages == (Stage(8, 1), BottleneckStage(16, 1, 5, 4, 0.25), BottleneckStage(32, 2, 3, 4, 0))
+
+
+def test_a_network_of_bottlenecks_is_the_one_of_mobilenet() -> None:
+    config = {"stem.width": 8, "stage1.depth": 2, "stage1.se": 0.5, "stage2.kernel": 5, "stage2.expansion": 1}
+    network = Network(Architecture.from_config(config), channels=1, classes=3).eval()
+    x = torch.randn(2, 1, 9, 9)
+    assert network(x).shape == (2, 3)
+    first, second, last = (block for block in network.body if isinstance(block, Bottleneck))
+    assert [block.has_skip for block in (first, second, last)] == [True, True, False]
+    assert network.body(x).shape == (2, 16, 5, 5)
+    # Widened four times, convolved by channel, squeezed to half of the block's width, narrowed.
+    shapes = [tuple(one.weight.shape) for one in first.modules() if isinstance(one, torch.nn.Conv2d)]
+    assert shapes == [(32, 8, 1, 1), (32, 1, 3, 3), (4, 32, 1, 1), (32, 4, 1, 1), (8, 32, 1, 1)]
+    assert isinstance(list(first.layers)[-1], torch.nn.BatchNorm2d)
+    shapes = [tuple(one.weight.shape) for one in last.modules() if isinstance(one, torch.nn.Conv2d)]
+    assert shapes == [(8, 1, 5, 5), (16, 8, 1, 1)]
+    y = network.body[0](x)
+    torch.testing.assert_close(first(y), y + first.layers(y))
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        ({"stage2.kernel": [3], "stage2.cells": [1]}, '"stage2.cells": the stage is one of bottlenecks'),
+        ({"stage1.depth": [1], "cell.0-1": ["skip"]}, '"cell.0-1": no stage has cells'),
+        ({"stage1.se": [2]}, '"stage1.se": a CNN cannot have the option 2; allowed: a number from 0 to 1'),
+        ({"stage1.depth": [0]}, '"stage1.depth": a CNN cannot have the option 0; allowed: an integer from 1 to 8'),
+        ({"learning_rate": [0]}, '"learning_rate": a CNN cannot have the option 0; allowed: a positive number'),
+        ({"optimizer": ["adam"]}, "\"optimizer\": a CNN cannot have the option 'adam'; allowed: adamw, sgd"),
+    ],
+)
+def test_refuses_what_does_not_go_together(space: dict[str, list[Any]], message: str) -> None:
+    with pytest.raises(EvaluatorError) as error:
+        check_space(space)
+    assert str(error.value).startswith(f"[space] {message}")
+    assert "\n" not in str(error.value)

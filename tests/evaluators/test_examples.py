@@ -40,6 +40,13 @@ def test_digits_cnn(make_context: MakeContext, reports: Reports) -> None:
     assert len(reports) == document["evaluator"]["epochs"]
 
 
+@pytest.mark.slow
+def test_digits_mobile(make_context: MakeContext, reports: Reports) -> None:
+    _, result = _run_first("digits_mobile.toml", make_context)
+    assert result.value > 0.7
+    assert len(reports) == 5
+
+
 def test_my_function(make_context: MakeContext, reports: Reports, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", list(sys.path))
     document, result = _run_first("my_function.toml", make_context)

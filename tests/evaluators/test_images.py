@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from ncode_search.evaluators.base import EvaluatorError
-from ncode_search.evaluators.images import digits, image_folder
+from ncode_search.evaluators.images import digits, divided_folder, image_folder
 
 
 def test_digits_are_divided_by_the_seed_alone() -> None:
@@ -75,8 +75,9 @@ def _refused(folder: Path) -> str:
 
 
 def test_missing_folder(tmp_path: Path) -> None:
-    assert _refused(tmp_path / "nowhere").startswith(
-        f'[evaluator] data: there is no folder {tmp_path}/nowhere/train; give "digits" or a folder of train/<class>/'
+    assert _refused(tmp_path / "nowhere") == (
+        f'[evaluator] data: there is no folder {tmp_path}/nowhere/train; give "digits", a folder of <class>/, of '
+        "train/<class>/ and val/<class>/, or of CIFAR's binary version"
     )
 
 
@@ -115,3 +116,21 @@ def test_truncated_image(picture_folder: Path) -> None:
     file = picture_folder / "train" / "digit2" / "0.png"
     file.write_bytes(file.read_bytes()[:60])
     assert f"cannot read {file} as an image (" in _refused(picture_folder)
+
+
+def test_a_folder_of_classes_is_divided(picture_folder: Path) -> None:
+    data = divided_folder(picture_folder / "train", image_size=8, split_seed=0)
+    again = divided_folder(picture_folder / "train", image_size=8, split_seed=0)
+    assert data.test is not None
+    assert (len(data.train), len(data.val), len(data.test), data.classes) == (40, 10, 10, 3)
+    assert data.train.labels.bincount().min() >= 13
+    assert torch.equal(data.train.images, again.train.images)
+    images = torch.cat([data.train.images, data.val.images, data.test.images])
+    assert len({image.numpy().tobytes() for image in images}) == 60
+
+
+def test_a_class_too_small_to_be_divided(picture_folder: Path) -> None:
+    for file in sorted((picture_folder / "train" / "digit1").iterdir())[5:]:
+        file.unlink()
+    with pytest.raises(EvaluatorError, match="train/digit1 has 5 images, to be divided .*; give it at least 6"):
+        divided_folder(picture_folder / "train", image_size=8, split_seed=0)
