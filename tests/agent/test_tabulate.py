@@ -100,7 +100,9 @@ def test_searches_read_the_table(folder: Path) -> None:
     )
 
     on_table = TOML[: TOML.index("[evaluator]")].format() + '[evaluator]\nkind = "table"\npath = "all.csv.gz"\n'
-    (folder / "again.toml").write_text(on_table.replace("trials = 3", "trials = 15").replace("stop", "# stop") + 'metric = "value"\n')
+    (folder / "again.toml").write_text(
+        on_table.replace("trials = 3", "trials = 15").replace("stop", "# stop") + 'metric = "value"\n'
+    )
     assert ncode(folder, "run", "again.toml", "--ranker", "evolution").returncode == 0
     with History.read(folder / "search.db") as history:
         found = history.best()
