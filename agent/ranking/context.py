@@ -5,7 +5,7 @@ the others. Failed trials count as the worst completed one; pending trials as wh
 so that a decision neither repeats nor ignores what is under way (the "kriging believer", Ginsbourger et al. 2010).
 Trials that were stopped early fill the room that completed ones leave. Their last scores take part in the ranking of
 all scores, so that they stand in their order among themselves and, as a rule, below those that were trained for longer;
-the model sees them as guesses, as pending ones.
+the model is told, as of failed ones, that they came to no value.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def visible(known: Observations, features: Features, room: int = ROOM) -> tuple[
     measured, scored = np.concatenate([codes, pruned]), np.concatenate([scores, guessed])
     believed = _believed(features, measured, scored, pending)
     groups = [codes, failed, pruned, pending]
-    states = np.repeat(np.array([0, 1, 2, 2], dtype=np.uint8), list(map(len, groups)))
+    states = np.repeat(np.array([0, 1, 1, 2], dtype=np.uint8), list(map(len, groups)))
     taken_for = np.concatenate([scores, np.full(len(failed), scored.min()), guessed, believed])
     return Trials(np.concatenate(groups), taken_for, states, float(scores.max())), scale
 

@@ -45,7 +45,7 @@ class Trials:
     scores: Floats
     """Normal scores, shape ``(n,)``; of failed, stopped and pending trials what they are taken for."""
     state: NDArray[np.uint8]
-    """0 completed, 1 failed, 2 pending or stopped early; shape ``(n,)``."""
+    """0 completed, 1 failed or stopped early, 2 pending; shape ``(n,)``."""
     best: float
     """The best score of a completed trial."""
 

@@ -40,11 +40,12 @@ def test_a_view_does_not_change_when_the_log_grows() -> None:
 
 def same(first: Observations, second: Observations) -> bool:
     return all(
-        np.array_equal(getattr(first, name), getattr(second, name)) for name in ("codes", "values", "pending", "failed")
+        np.array_equal(getattr(first, name), getattr(second, name))
+        for name in ("codes", "values", "pending", "failed", "pruned", "partial")
     ) and np.array_equal(first.best(5), second.best(5))
 
 
-@pytest.mark.parametrize("end", ["complete", "fail"])
+@pytest.mark.parametrize("end", ["complete", "fail", "prune"])
 def test_the_view_before_the_last_trial_s_end_does_not_depend_on_whether_it_has_ended(end: str) -> None:
     log = ObservationLog(2)
     for trial in range(5):
@@ -55,7 +56,25 @@ def test_the_view_before_the_last_trial_s_end_does_not_depend_on_whether_it_has_
     before = log.view_without_last(last)
     if end == "complete":
         log.complete(9, 99.0)
+    elif end == "prune":
+        log.prune(9, 0.5)
     else:
         log.fail(9)
     assert same(before, log.view_without_last(last))
     assert not same(before, log.view())
+
+
+def test_a_stopped_trial_has_a_last_score_and_is_in_flight_again_when_it_is_promoted() -> None:
+    log = ObservationLog(2)
+    codes = codes_of(np.arange(4))
+    log.load_pruned([1, 2], codes[:2], [0.1, 0.2])
+    log.begin(3, codes[2])
+    log.prune(3, 0.3)
+    known = log.view()
+    assert (len(known), len(known.failed), known.partial.tolist()) == (0, 0, [0.1, 0.2, 0.3])
+    assert np.array_equal(known.pruned, codes[:3])
+    log.promote(2)
+    assert np.array_equal(log.view().pruned, codes[[0, 2]])
+    assert np.array_equal(log.view().pending, codes[[1]])
+    log.complete(2, 0.9)
+    assert (log.view().values.tolist(), log.view().partial.tolist()) == ([0.9], [0.1, 0.3])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,22 @@ def test_equal_values_pending_and_failed_trials(ranker: EmbeddedRanker) -> None:
     codes = codes_of(30, 1)
     known = Observations(codes[:10], np.full(10, 0.5), codes[10:20], codes[20:])
     assert np.isfinite(ranker.score(known, codes_of(50, 2), np.random.default_rng(0))).all()
+
+
+def test_the_last_scores_of_stopped_trials_tell_which_options_are_better(ranker: EmbeddedRanker) -> None:
+    codes, asked = codes_of(60, 1), codes_of(200, 2)
+    known, stopped = known_of(codes[:10]), codes[10:]
+    better, worse = asked[:, 0] == 1, asked[:, 0] == 2
+
+    def gap(partial: np.ndarray) -> float:
+        seen = replace(known, pruned=stopped, partial=partial)
+        predicted = ranker.predict(seen, asked, np.random.default_rng(0)).mean
+        return float(predicted[better].mean() - predicted[worse].mean())
+
+    lowest = known.values.min() - 1
+    favoured = lowest + 0.5 * (stopped[:, 0] == 1)
+    assert gap(favoured) > gap(lowest + 0.5 * (stopped[:, 0] == 2)) + 0.2
+    assert np.isfinite(gap(np.full(len(stopped), lowest)))
 
 
 def test_what_failed_is_not_expected_to_be_good(ranker: EmbeddedRanker) -> None:
