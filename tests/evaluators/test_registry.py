@@ -68,7 +68,8 @@ def _refused(kind: str, options: dict[str, Any], folder: Path, space: dict[str, 
             "cnn",
             {"epoch": 1},
             '[evaluator] epoch is no key of kind = "cnn"; did you mean "epochs"? '
-            "known: batch_size, data, epochs, image_size, learning_rate, split_seed, weight_decay",
+            "known: amp, batch_size, channels_last, data, epochs, flip, image_size, label_smoothing, "
+            "learning_rate, optimizer, schedule, shift, split_seed, weight_decay",
         ),
         ("table", {"folder": "x"}, '[evaluator] folder is no key of kind = "table"; known: metric, path'),
         ("table", {"_table": "x"}, '[evaluator] _table is no key of kind = "table"; known: metric, path'),
@@ -87,7 +88,7 @@ def test_refuses_a_wrong_table(tmp_path: Path, kind: str, options: dict[str, Any
 
 
 def test_lets_the_evaluator_check(tmp_path: Path, table_folder: Path) -> None:
-    assert _refused("cnn", {"epochs": 0}, tmp_path) == "[evaluator] epochs = 0: must be at least 1"
+    assert _refused("cnn", {"epochs": 0}, tmp_path) == "[evaluator] epochs = 0: must be an integer from 1"
     assert '[space] "norm": a CNN cannot have the option' in _refused("cnn", {}, tmp_path, {"norm": ["bach"]})
     assert "[space] has 0;" in _refused("table", {"path": "table.csv", "metric": "accuracy"}, table_folder)
 
