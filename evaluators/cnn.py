@@ -77,8 +77,7 @@ class CnnEvaluator:
     _images: ImageData = field(init=False, repr=False, compare=False)
 
     def __post_init__(self, folder: Path) -> None:
-        check_recipe(self)
-        self._check_data()
+        self._check_numbers()
         object.__setattr__(self, "_images", self._load(folder / self.data))
         self._check_shift("[evaluator] shift", self.shift)
         # The first optimizer of a process imports torch's compiler: two seconds that are no trial's own.
@@ -94,7 +93,8 @@ class CnnEvaluator:
             return divided_folder(path, self.image_size or 32, self.split_seed)
         return image_folder(path, self.image_size or 32)
 
-    def _check_data(self) -> None:
+    def _check_numbers(self) -> None:
+        check_recipe(self)
         require(self.amp in _PRECISIONS, "amp", self.amp, f"one of {', '.join(_PRECISIONS)}")
         require(0 <= self.split_seed < 2**32, "split_seed", self.split_seed, "from 0 to 4294967295")
         if self.image_size is not None:
