@@ -1,4 +1,5 @@
-"""The command ``ncode``. Exit codes: 0 done, 1 the search failed or was cut off, 2 wrong input.
+"""The command ``ncode``. Exit codes: 0 done, 1 the search failed or was cut off, 2 wrong input, 3 the search paused
+by itself.
 
 Nothing heavier than click is imported before a command needs it.
 """
@@ -70,14 +71,23 @@ def space(file: Path) -> None:
 
 @cli.command()
 @HISTORY
-def status(history: Path) -> None:
-    """Show how the search of HISTORY stands."""
-    from ncode_search.agent import agent_lock, report
+@click.option("--check", is_flag=True, help="Print the first line only; exit with 1 where the search is not healthy.")
+@click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
+def status(history: Path, check: bool, as_json: bool) -> None:
+    """Show whether the search of HISTORY is healthy, and how it stands."""
+    from ncode_search.agent import health_report, report
+    from ncode_search.agent.health import examine, problems
 
     with _read(history) as opened:
-        owner = agent_lock.owner(opened)
-        where = f"process {owner.pid} on {owner.host}" if owner else None
-        _print("\n".join(report.status_lines(opened, where)))
+        health = examine(opened)
+        if as_json:
+            _print(health_report.health_json(health))
+        else:
+            _print(health_report.verdict(health))
+            if not check:
+                _print("\n".join([*report.status_lines(opened, health.agent), *health_report.health_lines(health)]))
+    if check and problems(health):
+        sys.exit(1)
 
 
 @cli.command()

@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 from sqlite_utils import Database
 
+from ncode_search.agent import run_files
 from ncode_search.agent.errors import HistoryError, InputError, NcodeError, one_line
 from ncode_search.agent.schema import MIGRATIONS
 
@@ -52,6 +53,7 @@ def open_for_writing(path: Path, meta: Mapping[str, Any]) -> Database:
     """
     if not path.parent.is_dir():
         raise HistoryError(f"{path}: the folder {path.parent} does not exist; make it or choose another history path")
+    run_files.refuse_links(path)
     if exists(path):
         _check_existing(path, meta)
     db = connect(path)
@@ -173,7 +175,7 @@ def mend(error: str) -> str:
         return "check the permissions of the file and its folder"
     if "full" in error:
         return "free some space on the disk and start again"
-    return "restore it from a backup or choose another history path"
+    return "`ncode repair` recovers what can be read of it; or choose another history path"
 
 
 def may_pass(error: Exception) -> bool:

@@ -72,6 +72,13 @@ def is_suspect(trial: Trial) -> bool:
     return _is_ours(trial) and (trial.lease_clock or 0) <= time.monotonic()
 
 
+def seconds_left(trial: Trial) -> float | None:
+    """Of a running trial's lease, for people: below zero where it ran out, None where there is none."""
+    if trial.lease_until is None:
+        return None
+    return (trial.lease_clock or 0) - time.monotonic() if _is_ours(trial) else trial.lease_until - time.time()
+
+
 def _is_ours(trial: Trial) -> bool:
     return trial.lease_boot == boot_id() != ""
 

@@ -14,17 +14,18 @@ import logging
 import math
 import sqlite3
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TypeVar
 
 from ncode_search.agent.bounded_pool import BoundedPool
 from ncode_search.agent.database import may_pass, mend
 from ncode_search.agent.errors import IllegalTransitionError, InputError, SearchFailedError
 from ncode_search.agent.history import Spent, Trial
+from ncode_search.agent.observer import Observer
 from ncode_search.agent.proposals import Proposer
 from ncode_search.agent.session import Chosen, Session
 from ncode_search.agent.settings import SearchSettings
-from ncode_search.agent.states import TrialState
+from ncode_search.agent.stopping_rules import StoppingRules
 from ncode_search.agent.waiting import AwakeClock
 from ncode_search.agent.worker import Task
 from ncode_search.agent.workers import Worker, WorkerDied, kill_orphan
@@ -33,8 +34,6 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
-FIRST_FAILURES = 10
-"""A search whose first so many trials all fail with one and the same error is ended: its evaluator must be wrong."""
 RESTART_PAUSES = (1.0, 5.0, 30.0)
 """Seconds before a worker that could not be replaced is started once more."""
 ORPHAN_POLL = 0.2
@@ -45,22 +44,6 @@ PERSIST_PAUSES = (0.5, 2.0, 5.0)
 """Seconds between two tries to write the history."""
 HEARTBEAT = 5.0
 """Seconds after which the loop wakes up although nothing happened."""
-
-
-class Observer:
-    """Is told what happens, for the person who watches; this one does nothing with it."""
-
-    def opened(self, completed: int, best: Trial | None) -> None:
-        """The history is open, with so many completed trials of earlier runs and the best of them."""
-
-    def started(self, trial: int, text: str, worker: int) -> None:
-        """A worker slot has begun an attempt."""
-
-    def reported(self, trial: int, step: int, metrics: Mapping[str, float]) -> None:
-        """A running trial has finished an epoch."""
-
-    def finished(self, trial: Trial) -> None:
-        """A trial is complete, failed or pruned, or is queued for another attempt."""
 
 
 class SearchLoop:
@@ -79,9 +62,10 @@ class SearchLoop:
         self._dispatcher_wakes = asyncio.Event()
         self._proposer_wakes = asyncio.Event()
         self._stopping = False
-        self._failures: list[str] = []
         # What waits longer waits in `_persist`, where signals are heard.
         session.history.wait_at_most(PATIENCE)
+        self.rules = StoppingRules(settings, session.observations().values, session.sign)
+        """Whether it should pause, or is stagnant."""
         self.exhausted = False
         """Whether the search ended because no new code was found."""
 
@@ -91,7 +75,8 @@ class SearchLoop:
         self._wake()
 
     async def run(self) -> None:
-        """Until the search is done or stopped. Raises `SearchFailedError` where it cannot go on."""
+        """Until the search is done, stopped, paused or stagnant. Raises `SearchFailedError` where it cannot go on."""
+        self._stopping |= self.rules.is_stagnant
         proposing = asyncio.create_task(self._propose_ahead())
         proposing.add_done_callback(lambda _: self._wake())
         beating = asyncio.create_task(self._beat())
@@ -255,18 +240,16 @@ class SearchLoop:
     async def _settle(self, trial: int) -> bool:
         row = await self._persist(lambda: self._session.settle(trial))
         self._observer.finished(row)
-        if row.state is TrialState.FAILED:
-            self._count_failure(row)
+        if row.state.is_finished:
+            self._heed(row)
         return row.state.is_finished
 
-    def _count_failure(self, row: Trial) -> None:
-        self._failures.append((row.error or "no reason").strip().splitlines()[-1])
-        alike = len(set(self._failures)) == 1
-        if alike and len(self._failures) >= FIRST_FAILURES and not self._session.completed:
-            raise SearchFailedError(
-                f"the first {len(self._failures)} trials all failed in the same way, so the search stops: "
-                f"{self._failures[0]}; `ncode trials {self._session.history.path}` has them all"
-            )
+    def _heed(self, row: Trial) -> None:
+        self.rules.finished(row)
+        if self.rules.pause and not self._stopping:
+            logger.error("the search pauses: %s", self.rules.pause)
+        if self.rules.pause or self.rules.is_stagnant:
+            self.stop()
 
     async def _await_orphan(self, trial: Trial, slot: int) -> None:
         """Leave a trial to the living worker of a former agent, then take over what it left."""
@@ -278,7 +261,10 @@ class SearchLoop:
                 spent += clock.tick()
                 if spent > (self._settings.timeout_seconds or math.inf):
                     kill_orphan(row)
-            self._observer.finished(await self._persist(lambda: self._session.history.trial(trial.id)))
+            row = await self._persist(lambda: self._session.history.trial(trial.id))
+            self._observer.finished(row)
+            if row.state.is_finished:
+                self._heed(row)
         finally:
             self._free.append(slot)
 
@@ -296,6 +282,7 @@ class SearchLoop:
             await asyncio.sleep(HEARTBEAT)
             with contextlib.suppress(sqlite3.OperationalError):  # a later beat will do
                 self._session.renew()
+            self._observer.beat()
             self._wake()
 
     def _wake(self) -> None:

@@ -17,8 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ncode_search.agent.history import History, Narrowing, Objective, Trial
-from ncode_search.agent.loop import Observer
-from ncode_search.agent.search import Outcome
+from ncode_search.agent.observer import Observer
+from ncode_search.agent.outcome import Outcome
 from ncode_search.agent.space import SearchSpace
 from ncode_search.agent.states import TrialState
 
@@ -142,8 +142,12 @@ def summary(history: History, outcome: Outcome, space: SearchSpace) -> str:
 def _ending(outcome: Outcome, space: SearchSpace) -> str:
     if outcome.interrupted:
         return f"Stopped at once with {outcome.completed} trials completed; those under way start again next time."
+    if outcome.paused:
+        return f"Paused with {outcome.completed} trials completed: {outcome.paused}; the same command goes on."
     if outcome.stopped:
         return f"Stopped with {outcome.completed} trials completed; the same command goes on."
+    if outcome.stagnant:
+        return f"Done: {outcome.completed} trials completed, the last of them without a new best for long enough."
     if outcome.exhausted:
         return f"The space is exhausted: {space.size_text}; all were tried, {outcome.completed} of them completed."
     if outcome.nothing_new:

@@ -14,8 +14,12 @@ from ncode_search.agent.database import exists, mend, translated
 from ncode_search.agent.errors import HistoryError, InputError, SearchFailedError
 from ncode_search.agent.history import History, Objective
 from ncode_search.agent.observations import Codes
-from ncode_search.agent.search import Outcome
+from ncode_search.agent.outcome import Outcome
+from ncode_search.agent.run_log import RateLimit
 from ncode_search.agent.search_file import Overrides, SearchFile
+
+PAUSED = 3
+"""Exit code of a search that paused by itself: a service manager should not start it again before somebody looked."""
 
 
 def run_file(path: Path, overrides: Overrides, *, quiet: bool) -> int:
@@ -33,6 +37,8 @@ def run_file(path: Path, overrides: Overrides, *, quiet: bool) -> int:
 
 def exit_code(outcome: Outcome) -> int:
     """0 for a search that is done, or was stopped so that it can go on."""
+    if outcome.paused:
+        return PAUSED
     return 1 if outcome.interrupted or (outcome.best is None and not outcome.stopped) else 0
 
 
@@ -62,4 +68,5 @@ def _run(file: SearchFile, progress: report.Progress, plan: Codes | None) -> Out
 
 def _log_to(console: Console) -> None:
     handler = RichHandler(console=console, show_path=False, show_time=False, markup=False)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler])
+    handler.addFilter(RateLimit())
+    logging.basicConfig(level=logging.INFO, format="%(message)s%(left_out)s", handlers=[handler])

@@ -19,6 +19,7 @@ import dataclasses
 import logging
 import math
 import signal
+import sqlite3
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -28,21 +29,24 @@ from types import TracebackType
 from typing import Any
 
 from ncode_search import __version__
-from ncode_search.agent import devices, fidelity
+from ncode_search.agent import devices, fidelity, run_record
 from ncode_search.agent.database import exists
 from ncode_search.agent.errors import IllegalTransitionError, InputError, NcodeError, SearchFailedError
 from ncode_search.agent.functions import evaluator_table
 from ncode_search.agent.history import History, Objective, Trial
 from ncode_search.agent.leases import LEASE
-from ncode_search.agent.loop import Observer, SearchLoop
+from ncode_search.agent.loop import SearchLoop
 from ncode_search.agent.observations import Codes
+from ncode_search.agent.observer import Observer
+from ncode_search.agent.outcome import Outcome
 from ncode_search.agent.proposals import Proposer
 from ncode_search.agent.ranking import make_ranker
 from ncode_search.agent.ranking.base import Ranker
 from ncode_search.agent.results import plain
 from ncode_search.agent.session import Focus, Session
-from ncode_search.agent.settings import RankerSettings, SearchSettings, parse_duration
+from ncode_search.agent.settings import NotifySettings, RankerSettings, SearchSettings, parse_duration
 from ncode_search.agent.space import Config, SearchSpace
+from ncode_search.agent.watching import watched
 from ncode_search.agent.worker import Setup
 from ncode_search.agent.workers import Worker
 from ncode_search.evaluators.python import SCRIPT_NAME
@@ -81,23 +85,6 @@ class AskedTrial:
                 raise IllegalTransitionError(f"trial {self.id}, attempt {self.attempt}, was taken back")
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a run ended."""
-
-    completed: int
-    """Completed trials in the history, those of earlier runs included."""
-    best: Trial | None
-    exhausted: bool = False
-    """Every code of the space was tried."""
-    nothing_new: bool = False
-    """No new code was found, in a space that is too large to be listed."""
-    stopped: bool = False
-    """Somebody asked it to stop before it was done."""
-    interrupted: bool = False
-    """Somebody asked twice: trials under way were given up; they are queued again."""
-
-
 class Search:
     """A search of one space for one objective, kept in one history file. Not safe across threads.
 
@@ -109,10 +96,12 @@ class Search:
         ranker: ``embedded``, ``llama``, ``random`` or ``evolution``, or an object that follows the `Ranker` protocol;
             default: what `ranker_settings` say.
         ranker_settings: Pool size, deadline, model and the like.
-        folder: Where relative paths of the evaluator and of the ranker's model start; default: the current folder.
+        notify: A command to run when something happens during a run.
+        folder: Where relative paths of the evaluator and of the ranker's model start, and where the command of `notify`
+            runs; default: the current folder.
         observer: Is told what happens during a run.
         plan: Codes to evaluate in this order, shape ``(n, L)``, in place of what would be proposed.
-        settings: The fields of `SearchSettings`: trials, workers, seed, goal, timeout, retries.
+        settings: The fields of `SearchSettings`: trials, workers, seed, goal, timeout, retries, patience and more.
 
     Raises:
         InputError: for settings that cannot be.
@@ -126,6 +115,7 @@ class Search:
         evaluator: Callable[..., Any] | Mapping[str, Any] | None = None,
         ranker: str | Ranker | None = None,
         ranker_settings: RankerSettings | None = None,
+        notify: NotifySettings | None = None,
         folder: str | Path = ".",
         observer: Observer | None = None,
         plan: Codes | None = None,
@@ -140,6 +130,7 @@ class Search:
         self._evaluator = evaluator
         self._observer = observer or Observer()
         self._plan = plan
+        self._notify = notify or NotifySettings()
         self._ranker_settings = ranker_settings or RankerSettings()
         self._ranker = None if isinstance(ranker, str) else ranker
         if isinstance(ranker, str):
@@ -202,15 +193,40 @@ class Search:
     async def _run_with(self, workers: list[Worker]) -> Outcome:
         await self._make_ready(workers)
         session, proposer = self._open(), self._ready_proposer()
-        self._observer.opened(session.completed, session.history.best())
         session.history.remember("settings", dataclasses.asdict(self.settings))
         session.history.record_start(self._changeable([worker.device.name for worker in workers]))
-        self._loop = SearchLoop(session, proposer, workers, self.settings, self._observer)
-        await self._loop.run()
-        if session.completed >= self.settings.trials:
-            session.sweep(pruned=True)
-        ended, proven = self._loop.exhausted, session.candidates.has_listed_all
-        return self._outcome(exhausted=ended and proven, nothing_new=ended and not proven, stopped=self._interrupts > 0)
+        run_record.begin(session.history)
+        with watched(
+            self._observer, self.path, self.space, self.settings, self._notify, self._model_folder
+        ) as observer:
+            observer.opened(session.completed, session.history.best())
+            self._loop = SearchLoop(session, proposer, workers, self.settings, observer)
+            return await self._recorded(session, self._loop, observer)
+
+    async def _recorded(self, session: Session, loop: SearchLoop, observer: Observer) -> Outcome:
+        """The loop, with its end written down and told."""
+        try:
+            await loop.run()
+            if session.completed >= self.settings.trials:
+                session.sweep(pruned=True)
+            outcome = self._ended(session, loop)
+            end = outcome.how, outcome.paused
+        except BaseException as error:
+            end = run_record.of_error(error)
+            raise
+        finally:
+            # Nobody may be kept from ending by a history that cannot be written, which may be why it ends.
+            with contextlib.suppress(sqlite3.Error):
+                run_record.end(session.history, *end)
+            observer.ended(*end)
+        return outcome
+
+    def _ended(self, session: Session, loop: SearchLoop) -> Outcome:
+        ended, proven = loop.exhausted, session.candidates.has_listed_all
+        return self._outcome(
+            exhausted=ended and proven, nothing_new=ended and not proven, stopped=self._interrupts > 0,
+            paused=loop.rules.pause, stagnant=loop.rules.is_stagnant,
+        )  # fmt: skip
 
     def _changeable(self, names: list[str]) -> dict[str, Any]:
         """The settings that may be others at every start; `names`: of the devices."""
@@ -259,7 +275,7 @@ class Search:
             for device in devices.assign(self.settings)
         ]  # fmt: skip
 
-    def _outcome(self, **how: bool) -> Outcome:
+    def _outcome(self, **how: Any) -> Outcome:
         if self._session is None:
             return Outcome(0, None, **how)
         return Outcome(self._session.completed, self._session.history.best(), **how)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,12 +18,12 @@ from typing import Any
 
 from ncode_search.agent.errors import InputError
 from ncode_search.agent.evaluator_cost import CostSource
-from ncode_search.agent.loop import Observer
 from ncode_search.agent.observations import Codes
+from ncode_search.agent.observer import Observer
 from ncode_search.agent.ranking import RANKERS
 from ncode_search.agent.ranking.address import is_url
 from ncode_search.agent.search import Search
-from ncode_search.agent.settings import RankerSettings, SearchSettings
+from ncode_search.agent.settings import NotifySettings, RankerSettings, SearchSettings
 from ncode_search.agent.space import SearchSpace
 from ncode_search.agent.space_file import space_of
 from ncode_search.evaluators.options import OptionError, check_options, suggest
@@ -32,7 +34,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-TABLES = ("search", "space", "equal", "costs", "forbidden", "evaluator", "ranker")
+TABLES = ("search", "space", "equal", "costs", "forbidden", "evaluator", "ranker", "notify")
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class SearchFile:
     space: SearchSpace
     evaluator: Mapping[str, Any]
     ranker: RankerSettings
+    notify: NotifySettings
 
     @classmethod
     def load(cls, path: Path, by: Overrides = NOTHING) -> SearchFile:
@@ -86,6 +89,7 @@ class SearchFile:
             history=self.history,
             evaluator=self.evaluator,
             ranker_settings=self.ranker,
+            notify=self.notify,
             folder=self.path.parent,
             observer=observer,
             plan=plan,
@@ -104,7 +108,8 @@ class SearchFile:
         ranker = _settings("ranker", RankerSettings, tables.get("ranker", {}))
         evaluator = _evaluator(tables.get("evaluator", {}))
         space = space_of(tables, CostSource(evaluator, path.parent, history))
-        return cls(path, history, settings, space, evaluator, ranker)
+        notify = _notify(tables.get("notify", {}), path.parent)
+        return cls(path, history, settings, space, evaluator, ranker, notify)
 
 
 def load_space(path: Path) -> SearchSpace:
@@ -166,6 +171,16 @@ def _settings(table: str, cls: type[Any], given: Mapping[str, Any]) -> Any:
         return cls(**given)
     except InputError as error:
         raise InputError(f"[{table}] {error}") from None
+
+
+def _notify(table: Mapping[str, Any], folder: Path) -> NotifySettings:
+    settings: NotifySettings = _settings("notify", NotifySettings, table)
+    if settings.command is not None:
+        program = shlex.split(settings.command)[0]
+        # As it will be looked up: names on the search path, paths from the file's folder.
+        if shutil.which(str(folder.absolute() / program) if "/" in program else program) is None:
+            raise InputError(f"[notify] command: there is no program {program}; correct its name or make it executable")
+    return settings
 
 
 def _evaluator(table: Mapping[str, Any]) -> Mapping[str, Any]:

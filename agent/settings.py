@@ -7,6 +7,7 @@ The fields are the keys of the tables ``[search]`` and ``[ranker]`` of a search 
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass
 
 from ncode_search.agent.errors import InputError
@@ -56,6 +57,16 @@ class SearchSettings:
     """Completed trials after which only the options that did best in them are proposed; default: never."""
     keep: int | float = 0.5
     """With `prune_after`: how many options of every position are kept, or what share of them (a float up to 1.0)."""
+    patience: int | None = None
+    """Completed trials without a new best after which the search is done; default: never."""
+    first_failures: int = 10
+    """The search pauses where so many trials, the first of a run, all failed."""
+    failure_limit: float = 0.9
+    """The search pauses where more than this share of the last `failure_window` trials failed; 1.0: never."""
+    failure_window: int = 30
+    """See `failure_limit`."""
+    backup_every: int = 20
+    """Completed trials between two backups beside the history, which are at least a minute apart; 0: none."""
 
     stop: str | None = None
     """How trials are stopped early: ``median``, ``asha``; default: they are not. See docs/fidelity.md."""
@@ -78,6 +89,12 @@ class SearchSettings:
             _at_least("prune_after", self.prune_after, 1)
         check_keep(self.keep)
         self._check_stopping()
+        if self.patience is not None:
+            _at_least("patience", self.patience, 1)
+        _at_least("first_failures", self.first_failures, 1)
+        _at_least("failure_window", self.failure_window, 1)
+        _at_least("backup_every", self.backup_every, 0)
+        check_share("failure_limit", self.failure_limit)
         if self.goal not in GOALS:
             raise InputError(f"goal is {self.goal!r}; allowed: {', '.join(map(repr, GOALS))}")
         object.__setattr__(self, "timeout", None if self.timeout is None else parse_duration("timeout", self.timeout))
@@ -162,6 +179,44 @@ class RankerSettings:
         if self.startup is not None:
             return self.startup
         return STARTUP if trials is None else min(STARTUP, trials // 4)
+
+
+@dataclass(frozen=True)
+class NotifySettings:
+    """Whom to tell what happens. Raises `InputError` for a value that cannot be."""
+
+    command: str | None = None
+    """What to run at an event, in the search file's folder and without a shell; None: nothing."""
+    no_progress: str | float = "6h"
+    """Time without a completed trial that is an event. Written like `timeout`."""
+    failure_rate: float = 0.5
+    """Share of failed ones among the last 20 trials that is an event."""
+    timeout: str | float = "30s"
+    """Time limit of the command."""
+    every: str | float = "5m"
+    """The least time between two events of one kind; the newest is sent."""
+
+    def __post_init__(self) -> None:
+        for name in ("no_progress", "timeout", "every"):
+            object.__setattr__(self, name, parse_duration(name, getattr(self, name)))
+        check_share("failure_rate", self.failure_rate)
+        if self.command is not None:
+            _check_command(self.command)
+
+
+def _check_command(command: str) -> None:
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise InputError(f"command is {command!r}: {error}; close the quotation") from None
+    if not words:
+        raise InputError("command is empty; name a program and its arguments, or leave the key out")
+
+
+def check_share(name: str, value: float) -> None:
+    """Raises `InputError` unless it is a share above 0 and up to 1."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 1:
+        raise InputError(f"{name} is {value!r}; allowed: a share above 0.0 and up to 1.0")
 
 
 def parse_duration(name: str, value: str | float) -> float:

@@ -9,7 +9,7 @@ import pytest
 
 from ncode_search import Context, Search, SearchSpace
 from ncode_search.agent.devices import available_cores
-from ncode_search.agent.loop import Observer
+from ncode_search.agent.observer import Observer
 from ncode_search.agent.states import TrialState
 from ncode_search.evaluators.cnn import CnnEvaluator
 

@@ -190,3 +190,7 @@ def memory_hungry(config, context):
         except MemoryError as error:
             raise RuntimeError("the trainer failed") from error
     return 0.5
+
+
+def same(config, context):
+    return 0.5

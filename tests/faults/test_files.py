@@ -171,7 +171,7 @@ def test_a_truncated_history_is_refused_with_the_way_out(whole: FaultySearch, tm
         for share in (0.9, 0.1, 0.5):
             search.history.write_bytes(content[: int(len(content) * share)])
             before = search.history.read_bytes()
-            with pytest.raises(HistoryError, match="restore it from a backup or choose another history path"):
+            with pytest.raises(HistoryError, match="`ncode repair` recovers what can be read of it"):
                 opened(search)
             assert search.history.read_bytes() == before
         assert search.start().wait(30) == 2
