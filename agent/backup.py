@@ -50,7 +50,7 @@ class Backup:
         try:
             with database.translated(self._history):
                 self._copy(temporary)
-                _check(temporary)
+                check(temporary)
             return _keep(temporary, backups_of(self._history))
         finally:
             temporary.unlink(missing_ok=True)
@@ -70,24 +70,26 @@ class Backup:
             connection.close()
 
 
-def _check(path: Path) -> None:
+def check(path: Path) -> None:
+    """Raises `HistoryError` or `sqlite3.Error` where a file is not there or not sound."""
     with contextlib.closing(database.connect(path, read_only=True).conn) as connection:
         found = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
     if found != "ok":
-        raise HistoryError(f"{path}: the backup is not sound ({found}); check the disk")
+        raise HistoryError(f"{path}: is not sound ({database.one_line(found)}); check the disk")
 
 
 def _keep(temporary: Path, places: list[Path]) -> Path:
     newest, older = places
-    _sync(temporary)
+    sync(temporary)
     if newest.exists():
         os.replace(newest, older)
     os.replace(temporary, newest)
-    _sync(newest.absolute().parent)
+    sync(newest.absolute().parent)
     return newest
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Put a file, or a folder's names, on disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -133,6 +133,17 @@ def check_evaluator(file: Path, code: str | None) -> None:
 
 
 @cli.command()
+@HISTORY
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="The new file; default: NAME.repaired.db beside it.")
+def repair(history: Path, out: Path | None) -> None:
+    """Recover what is left of a damaged HISTORY, and of its backups, into a new file."""
+    from ncode_search.agent import repair as repairing
+
+    for line in repairing.report_lines(history, repairing.repair(history, out)):
+        _print(line)
+
+
+@cli.command()
 def doctor() -> None:
     """Check this machine: the core's build, llama.cpp, GPUs, and the packaged ranker."""
     from ncode_search.agent.doctor import examine

@@ -103,7 +103,9 @@ def exists(path: Path) -> bool:
     except OSError as error:
         raise HistoryError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
     if start and start != _MAGIC:
-        raise HistoryError(f"{path}: is no history (not an SQLite file); choose another history path")
+        raise HistoryError(
+            f"{path}: is no history (not an SQLite file); choose another path, or `ncode repair` if it was one"
+        )
     return bool(start)
 
 

@@ -31,7 +31,7 @@ ORDER = [
         "agent.run_files",
         "agent.wording",
     },
-    {"agent.equality", "agent.costs", "agent.devices"},
+    {"agent.equality", "agent.costs", "agent.devices", "agent.salvage"},
     {"agent.constraints"},
     {"agent.space", "agent.database", "agent.records"},
     {"agent.leases"},
@@ -54,7 +54,7 @@ ORDER = [
     {"agent.loop", "agent.watching"},
     {"agent.search"},
     {"agent.space_file"},
-    {"agent.search_file", "agent.report", "agent.export", "agent.doctor", "agent.health_report"},
+    {"agent.search_file", "agent.report", "agent.export", "agent.doctor", "agent.repair", "agent.health_report"},
     {
         "agent.running",
         "agent.space_report",

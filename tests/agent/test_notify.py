@@ -34,7 +34,7 @@ def trials(tmp_path: Path) -> list[Trial]:
     """Three completed trials of values 1, 3, 2 and thirty failed ones."""
     with History.open(tmp_path / "h.db", SPACE.positions, Objective()) as history:
         for number in range(1, 34):
-            history.add(number, SPACE.to_text(SPACE.core.enumerate(number, number + 1))[0], "x")
+            history.add(number, SPACE.to_text(SPACE.core.enumerate(number, 1))[0], "x")
             history.start(number, "w", "cpu")
             if number <= 3:
                 history.complete(number, 1, [1.0, 3.0, 2.0][number - 1])
