@@ -71,10 +71,10 @@ class ObservationLog:
 
     def __init__(self, length: int) -> None:
         self._length = length
-        self._codes = _GrowingArray(np.empty((0, length), dtype=np.uint8))
-        self._values = _GrowingArray(np.empty(0, dtype=np.float64))
-        self._failed = _GrowingArray(np.empty((0, length), dtype=np.uint8))
-        self._forecasts = _GrowingArray(_NO_FORECASTS)
+        self._codes = GrowingArray(np.empty((0, length), dtype=np.uint8))
+        self._values = GrowingArray(np.empty(0, dtype=np.float64))
+        self._failed = GrowingArray(np.empty((0, length), dtype=np.uint8))
+        self._forecasts = GrowingArray(_NO_FORECASTS)
         self._pruned: dict[int, tuple[NDArray[np.uint8], float]] = {}
         self._pending: dict[int, NDArray[np.uint8]] = {}
         self._pending_forecasts: dict[int, NDArray[np.float64]] = {}
@@ -176,10 +176,11 @@ class ObservationLog:
         return np.stack([self._pending[trial] for trial in sorted(self._pending)])
 
 
-class _GrowingArray:
+class GrowingArray:
     """An array with room at its end, doubled when it is full; `view` is a read-only slice without a copy."""
 
     def __init__(self, empty: NDArray[Any]) -> None:
+        """`empty`: no rows, of the right shape and type."""
         self._store = np.empty((64, *empty.shape[1:]), dtype=empty.dtype)
         self._used = 0
 
@@ -187,16 +188,19 @@ class _GrowingArray:
         return self._used
 
     def append(self, row: object) -> None:
+        """Add a copy of a row."""
         self._reserve(1)
         self._store[self._used] = row
         self._used += 1
 
     def extend(self, rows: NDArray[Any]) -> None:
+        """Add copies of rows."""
         self._reserve(len(rows))
         self._store[self._used : self._used + len(rows)] = rows
         self._used += len(rows)
 
     def view(self) -> NDArray[Any]:
+        """All rows so far."""
         rows = self._store[: self._used]
         rows.flags.writeable = False
         return rows

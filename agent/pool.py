@@ -18,7 +18,7 @@ from functools import partial
 import numpy as np
 
 from ncode_search import _core
-from ncode_search.agent.observations import Codes, Observations
+from ncode_search.agent.observations import Codes, GrowingArray, Observations
 from ncode_search.agent.space import SearchSpace
 
 PARENTS = 10
@@ -71,7 +71,8 @@ class CandidatePool:
         self._source = _Source(space, self._canonical)
         self._part: _Source | None = None
         self._seen = _core.CodeSet(space.core)
-        self._marked: list[Codes] = []
+        # Copies: a chosen code is a view of its whole pool, and would keep it for good.
+        self._marked = GrowingArray(np.empty((0, len(space)), dtype=np.uint8))
         self._none: Codes = np.empty((0, len(space)), dtype=np.uint8)
 
     def keep_to(self, part: SearchSpace) -> None:
@@ -83,7 +84,7 @@ class CandidatePool:
         codes = self._canonical(codes)
         self._seen.insert(codes)
         if self._source.draws.size > _MOST_LISTED:
-            self._marked.append(codes)
+            self._marked.extend(codes)
 
     @property
     def has_listed_all(self) -> bool:
@@ -159,7 +160,7 @@ class CandidatePool:
 
     def _near(self, source: _Source, chosen: _core.CodeSet, wanted: int, rng: np.random.Generator) -> Codes:
         """Up to `wanted` new codes next to those that were proposed: one change away, else two, else three."""
-        frontier = np.concatenate([self._none, *self._marked])
+        frontier: Codes = self._marked.view()
         most = max(_MOST_NEAR // sum(self._space.sizes), 1)
         for _ in range(_STEPS_AWAY):
             some = rng.permutation(frontier)[:most]

@@ -1,5 +1,6 @@
 """Pools: new, distinct, half bred from the best; also when a space runs out."""
 
+import weakref
 from unittest.mock import Mock
 
 import numpy as np
@@ -161,3 +162,13 @@ def test_few_classes_of_a_large_space_are_proposed_once_each_and_listed_once(mon
     assert not len(candidates.draw(known, 128, np.random.default_rng(0)))
     assert candidates.has_listed_all
     listing.assert_called_once()
+
+
+def test_a_code_that_was_proposed_does_not_keep_its_pool() -> None:
+    """In a space that is too large to be listed, where proposed codes are remembered one by one."""
+    candidates = CandidatePool(space_of(*[5] * 12))
+    pool = np.zeros((128, 12), np.uint8)
+    gone = weakref.ref(pool)
+    candidates.mark_seen(pool[3][np.newaxis])
+    del pool
+    assert gone() is None
