@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 from ncode_search.agent import database, run_files
-from ncode_search.agent.errors import HistoryError
+from ncode_search.agent.errors import HistoryError, one_line
 from ncode_search.agent.history import Trial
 from ncode_search.agent.observer import Observer
 from ncode_search.agent.states import TrialState
@@ -75,7 +75,7 @@ def check(path: Path) -> None:
     with contextlib.closing(database.connect(path, read_only=True).conn) as connection:
         found = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
     if found != "ok":
-        raise HistoryError(f"{path}: is not sound ({database.one_line(found)}); check the disk")
+        raise HistoryError(f"{path}: is not sound ({one_line(str(found))}); check the disk")
 
 
 def _keep(temporary: Path, places: list[Path]) -> Path:

@@ -56,6 +56,8 @@ def open_for_writing(path: Path, meta: Mapping[str, Any]) -> Database:
     run_files.refuse_links(path)
     if exists(path):
         _check_existing(path, meta)
+    else:
+        run_files.create(path)
     db = connect(path)
     with translated(path):
         db.enable_wal()

@@ -19,6 +19,7 @@ import numpy as np
 
 from ncode_search.agent.database import exists, translated
 from ncode_search.agent.errors import InputError
+from ncode_search.agent.functions import log_imports
 from ncode_search.agent.history import History
 from ncode_search.agent.measured_cost import fitted_options, measured_codes
 from ncode_search.agent.space import Config, SearchSpace
@@ -74,6 +75,7 @@ class CostSource:
             "space": space.positions,
             "configs": configs,
         }
+        log_imports(self.evaluator, self.folder)
         answer = _answer(json.dumps(request) + "\n")
         if "refused" in answer:
             raise InputError(answer["refused"])

@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ncode_search.agent.errors import InputError
+from ncode_search.evaluators.base import EvaluatorError
+from ncode_search.evaluators.python import source_of
+
+logger = logging.getLogger(__name__)
+
+
+def log_imports(evaluator: Mapping[str, Any], folder: Path) -> None:
+    """Say which code of the user's a process is about to import for an ``[evaluator]`` table, before it does.
+
+    Raises `InputError` where it may not be imported.
+    """
+    names = [evaluator[key] for key in ("function", "cost_function") if isinstance(evaluator.get(key), str)]
+    try:
+        for name in names if evaluator.get("kind") == "python" else []:
+            logger.info("imports %s for %s", source_of(name, folder), name)
+    except EvaluatorError as error:
+        raise InputError(str(error)) from None
 
 
 def evaluator_table(function: Callable[..., Any]) -> tuple[dict[str, Any], Path]:

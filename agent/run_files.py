@@ -39,6 +39,17 @@ def _files(history: Path) -> Iterator[Path]:
     yield from beside(history, "trials").glob("*")
 
 
+def create(path: Path) -> None:
+    """An empty file, with the rights that the umask leaves: SQLite's own are never another's to write.
+
+    Raises `HistoryError` where that is not possible.
+    """
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_CLOEXEC, 0o666))
+    except OSError as error:
+        raise HistoryError(f"{path}: cannot be made ({error.strerror}); check the permissions of its folder") from None
+
+
 def open_no_link(path: str, flags: int) -> int:
     """An `opener` for `open`. Raises `OSError` where the path is a symbolic link."""
     return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)

@@ -24,8 +24,9 @@ PAUSED = 3
 
 def run_file(path: Path, overrides: Overrides, *, quiet: bool) -> int:
     """Start or resume a search; returns the exit code. Raises `NcodeError` for what stands in its way."""
+    console = _console(quiet=quiet)  # before the file is read, which may import code to measure costs
     file = SearchFile.load(path, overrides)
-    outcome = run_search(file, quiet=quiet)
+    outcome = run_search(file, quiet=quiet, console=console)
     if exists(file.history):
         # Not read-only: the last one to close the file removes its write-ahead log, if it may write.
         with translated(file.history), History.attach(file.history) as history:
@@ -42,10 +43,11 @@ def exit_code(outcome: Outcome) -> int:
     return 1 if outcome.interrupted or (outcome.best is None and not outcome.stopped) else 0
 
 
-def run_search(file: SearchFile, *, quiet: bool, plan: Codes | None = None) -> Outcome:
+def run_search(
+    file: SearchFile, *, quiet: bool, plan: Codes | None = None, console: Console | None = None
+) -> Outcome:
     """Start or resume a checked search, and show how it goes. `plan` as in `Search`."""
-    console = Console()
-    _log_to(console if console.is_terminal else Console(stderr=True))
+    console = console or _console(quiet=quiet)
     objective = Objective(file.settings.goal, file.evaluator)
     progress = report.Progress(console, objective, file.settings.trials, quiet=quiet)
     if not quiet:
@@ -66,7 +68,12 @@ def _run(file: SearchFile, progress: report.Progress, plan: Codes | None) -> Out
         raise SearchFailedError(f"{file.history}: the history cannot be written ({text}); {mend(text)}") from None
 
 
-def _log_to(console: Console) -> None:
-    handler = RichHandler(console=console, show_path=False, show_time=False, markup=False)
+def _console(*, quiet: bool) -> Console:
+    """Where progress is shown; what is logged is shown there on a terminal, and on standard error elsewhere."""
+    console = Console()
+    shown = console if console.is_terminal else Console(stderr=True)
+    handler = RichHandler(console=shown, show_path=False, show_time=False, markup=False)
     handler.addFilter(RateLimit())
-    logging.basicConfig(level=logging.INFO, format="%(message)s%(left_out)s", handlers=[handler])
+    level = logging.WARNING if quiet else logging.INFO
+    logging.basicConfig(level=level, format="%(message)s%(left_out)s", handlers=[handler])
+    return console

@@ -32,7 +32,7 @@ from ncode_search import __version__
 from ncode_search.agent import devices, fidelity, run_record
 from ncode_search.agent.database import exists
 from ncode_search.agent.errors import IllegalTransitionError, InputError, NcodeError, SearchFailedError
-from ncode_search.agent.functions import evaluator_table
+from ncode_search.agent.functions import evaluator_table, log_imports
 from ncode_search.agent.history import History, Objective, Trial
 from ncode_search.agent.leases import LEASE
 from ncode_search.agent.loop import SearchLoop
@@ -191,6 +191,7 @@ class Search:
             self.close()
 
     async def _run_with(self, workers: list[Worker]) -> Outcome:
+        log_imports(self._evaluator or {}, self._evaluator_folder)
         await self._make_ready(workers)
         session, proposer = self._open(), self._ready_proposer()
         session.history.remember("settings", dataclasses.asdict(self.settings))

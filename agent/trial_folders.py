@@ -33,7 +33,10 @@ def numbers(history: Path) -> list[int]:
 
 def clear(history: Path, trial: int) -> None:
     """Before the first attempt: a folder of this number is of a history that is gone."""
-    shutil.rmtree(folder_of(history, trial), ignore_errors=True)
+    folder = folder_of(history, trial)
+    if folder.is_symlink():  # planted, or what it leads to is somebody else's
+        folder.unlink()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def tidy(history: Path, trial: int) -> None:

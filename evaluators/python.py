@@ -1,8 +1,8 @@
 """``kind = "python"``: a function of the user's own scores the configurations.
 
 ``function = "my_module:evaluate"`` imports a module, from the folder of the search file first. ``function =
-"/path/to/script.py:evaluate"`` runs a file as a module of its own; what stands under ``if __name__ == "__main__":``
-does not run.
+"path/to/script.py:evaluate"`` runs a file of that folder as a module of its own; what stands under
+``if __name__ == "__main__":`` does not run.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -31,7 +32,7 @@ class PythonEvaluator:
     folder: InitVar[Path]
 
     function: str
-    """``module:name``, or ``path/to/script.py:name`` (relative to the search file's folder, or absolute)."""
+    """``module:name``, or ``path/to/script.py:name`` (in the search file's folder)."""
     cost_function: str | None = None
     """Another, ``cost(config) -> Mapping[str, float]``: what configurations cost, for measured costs."""
 
@@ -60,14 +61,46 @@ def load_function(function: str, folder: Path, key: str = "function") -> Callabl
         EvaluatorError: when the module cannot be imported or has no such function.
     """
     where = f'{key} = "{function}"'
-    source, _, name = function.rpartition(":")
-    if not source or not name.isidentifier():
-        raise _error(where, 'must be "module:name" or "path/to/script.py:name"')
+    source, name = _parted(where, function)
     if source.endswith(".py"):
-        module = _run_file(where, (folder / source).absolute())
+        module = _run_file(where, _script(where, source, folder))
     else:
         module = _import_module(where, source, folder.absolute())
     return _function_of(where, module, name)
+
+
+def source_of(function: str, folder: Path) -> str:
+    """Which code `load_function` would import, as a path as far as that can be told without importing anything.
+
+    Raises `EvaluatorError` where the text names none that may be.
+    """
+    where = f'function = "{function}"'
+    source, _ = _parted(where, function)
+    if source.endswith(".py"):
+        return str(_script(where, source, folder))
+    local = _local_module(source, folder.absolute())
+    return str(local) if local else f"{source}, installed at {_installed_at(source)}"
+
+
+def _parted(where: str, function: str) -> tuple[str, str]:
+    source, _, name = function.rpartition(":")
+    if not source or not name.isidentifier():
+        raise _error(where, 'must be "module:name" or "path/to/script.py:name"')
+    return source, name
+
+
+def _script(where: str, source: str, folder: Path) -> Path:
+    """The file of a script, which must lie in the folder: a search file must not have any file of the machine run."""
+    inside, file = os.path.normpath(folder.absolute()), os.path.normpath(folder.absolute() / source)
+    if not Path(file).is_relative_to(inside):
+        raise _error(where, f"{file} is not in {inside}; put it there, or install it and name its module")
+    return Path(file)
+
+
+def _installed_at(module: str) -> str:
+    spec = importlib.util.find_spec(module.partition(".")[0])
+    place = None if spec is None else spec.origin or next(iter(spec.submodule_search_locations or []), None)
+    return place or "no place that is known"
 
 
 def _import_module(where: str, name: str, folder: Path) -> ModuleType:
