@@ -31,6 +31,8 @@ _FIRST = ("meta", "trials")
 """What the rows of other tables refer to."""
 _FIXED = ("space", *database.NOTHING_DECLARED, "objective")
 """What never changes in `meta`."""
+_OF_TRIALS = ("decisions", "duplicates", "epochs")
+"""Tables whose rows each belong to a trial."""
 _JSON = {
     "meta": ("value",),
     "trials": ("metrics",),
@@ -52,6 +54,8 @@ class Recovered:
     from_backups: int = 0
     refused: int = 0
     """Rows that could be read and make no sense."""
+    orphans: int = 0
+    """Rows that could be read and belong to trials that are lost."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +155,7 @@ class _Builder:
         self.space: SearchSpace | None = None
         self.agent: str | None = None
         self._highest = 0
+        self._numbers: set[int] | None = None
 
     def build(self, backups: list[tuple[Path, Salvage]]) -> list[Path]:
         """Fill all tables; returns the backups that are of the same search, the newest first."""
@@ -173,7 +178,7 @@ class _Builder:
 
     def lost(self) -> list[int]:
         """Numbers of trials that were given out and are not there."""
-        numbers = {number for (number,) in self._db.conn.execute("SELECT id FROM trials")}
+        numbers = self._trials()
         return [number for number in range(1, max([self._highest, *numbers]) + 1) if number not in numbers]
 
     def _copy(self, table: str, source: Salvage, *, only_final: bool = False) -> None:
@@ -182,7 +187,7 @@ class _Builder:
         columns = [column for column in declared if column[1] in there]
         keys = [column for column in declared if column[5] == 1] or declared[:1]
         names, key = [column[1] for column in columns], keys[0][1]
-        if table == "trials":
+        if table in ("trials", *_OF_TRIALS):
             self._highest = max(self._highest, source.highest(table, key))
         for row in source.rows(table, names, key, is_number=keys[0][2] == "INTEGER"):
             if not only_final or _is_final(table, dict(zip(names, row, strict=True))):
@@ -196,6 +201,10 @@ class _Builder:
         if not _has_types(columns, row) or not self._makes_sense(table, values):
             recovered.refused += 1
             return
+        if table in _OF_TRIALS and values["trial"] not in self._trials():
+            recovered.orphans += 1
+            self._highest = max(self._highest, values["trial"])
+            return
         marks = ", ".join("?" * len(names))
         try:
             query = f"INSERT OR IGNORE INTO {table} ({', '.join(names)}) VALUES ({marks})"
@@ -205,6 +214,12 @@ class _Builder:
             return
         recovered.kept += added
         recovered.from_backups += added if is_backup else 0
+
+    def _trials(self) -> set[int]:
+        """Numbers of the trials that were recovered; asked for when they all are."""
+        if self._numbers is None:
+            self._numbers = {number for (number,) in self._db.conn.execute("SELECT id FROM trials")}
+        return self._numbers
 
     def _makes_sense(self, table: str, values: dict[str, Any]) -> bool:
         try:
@@ -264,10 +279,11 @@ def _created(source: Salvage) -> dict[int, float]:
 def report_lines(path: Path, done: Repair) -> Iterator[str]:
     """What was recovered and what was lost, in words."""
     for name, table in done.tables.items():
-        if table.kept or table.refused:
+        if table.kept or table.refused or table.orphans:
             yield (
                 f"{name:<10} {table.kept} rows recovered"
                 + (f", {table.from_backups} of them from a backup" if table.from_backups else "")
+                + (f"; {table.orphans} of lost trials" if table.orphans else "")
                 + (f"; {table.refused} made no sense" if table.refused else "")
             )
     if done.backups:

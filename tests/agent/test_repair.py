@@ -113,7 +113,10 @@ def test_one_bad_page_costs_its_own_trials_only(path: Path, original: Path, whic
     leaves = pages(path, "trials")
     assert len(leaves) > 5
     overwrite(path, leaves[which])
-    now = is_sound(repair(path), original)
+    done = repair(path)
+    now = is_sound(done, original)
+    assert done.lost == [number for number in range(1, TRIALS + 1) if number not in now], "also the last ones"
+    assert done.tables["decisions"].orphans == len(done.lost)
     assert TRIALS * (1 - 2.5 / len(leaves)) < len(now) < TRIALS
 
 
