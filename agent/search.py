@@ -21,8 +21,7 @@ import math
 import signal
 import sqlite3
 import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -45,6 +44,7 @@ from ncode_search.agent.ranking.base import Ranker
 from ncode_search.agent.results import plain
 from ncode_search.agent.session import Focus, Session
 from ncode_search.agent.settings import NotifySettings, RankerSettings, SearchSettings, parse_duration
+from ncode_search.agent.signals import handling_signals
 from ncode_search.agent.space import Config, SearchSpace
 from ncode_search.agent.watching import watched
 from ncode_search.agent.worker import Setup
@@ -167,7 +167,7 @@ class Search:
         self._interrupts = 0
         task = asyncio.current_task()
         assert task is not None
-        with _handling_signals(lambda number: self._interrupt(task, number)):
+        with handling_signals(lambda number: self._interrupt(task, number)):
             return await self._run()
 
     async def _run(self) -> Outcome:
@@ -397,20 +397,3 @@ class Search:
             trials = self.settings.trials if self._evaluator is not None else None
             self._proposer = Proposer(ranker, settings, self.settings.seed, settings.startup_trials(trials))
         return self._proposer
-
-
-@contextlib.contextmanager
-def _handling_signals(interrupt: Callable[[int], None]) -> Iterator[None]:
-    """Calls `interrupt` on SIGINT and SIGTERM; only the main thread's event loop can."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    loop = asyncio.get_running_loop()
-    signals = (signal.SIGINT, signal.SIGTERM)
-    for number in signals:
-        loop.add_signal_handler(number, interrupt, number)
-    try:
-        yield
-    finally:
-        for number in signals:
-            loop.remove_signal_handler(number)

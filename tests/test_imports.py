@@ -29,6 +29,7 @@ ORDER = [
         "agent.schema",
         "agent.trial_folders",
         "agent.run_files",
+        "agent.signals",
         "agent.wording",
     },
     {"agent.equality", "agent.costs", "agent.devices", "agent.salvage"},
