@@ -1,5 +1,6 @@
 """``ncode repair`` on files that are really damaged: cut off, with bits flipped, with pages overwritten."""
 
+import contextlib
 import random
 import shutil
 import sqlite3
@@ -19,6 +20,7 @@ from ncode_search.agent.repair import Repair, repair, report_lines
 SPACE = SearchSpace({"a": list(range(30)), "b": list(range(30)), "c": list(range(30))})
 TRIALS = 400
 PAGE = 4096
+STORED = sorted((Path(__file__).parent / "histories").glob("*.sql"))
 
 
 def fill(path: Path, first: int, last: int) -> None:
@@ -199,13 +201,13 @@ def test_the_write_ahead_log_is_part_of_the_file(path: Path) -> None:
     assert TRIALS + 1 in rows(done.out)
 
 
-def test_an_older_history_is_migrated(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stored", STORED, ids=lambda stored: stored.stem)
+def test_a_history_of_every_schema_is_migrated(tmp_path: Path, stored: Path) -> None:
     path = tmp_path / "old.db"
-    connection = sqlite3.connect(path)
-    connection.executescript((Path(__file__).parent / "history_m002.sql").read_text())
-    connection.close()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.executescript(stored.read_text())
     expected = rows(path)
-    assert expected
+    assert len(expected) == 6
     assert rows(repair(path).out) == expected
 
 
