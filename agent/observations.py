@@ -129,6 +129,10 @@ class ObservationLog:
         self._pruned[trial] = (self._pending.pop(trial), partial)
         self._pending_forecasts.pop(trial, None)
 
+    def has_stopped(self, trial: int) -> bool:
+        """Whether a trial is known to have been stopped."""
+        return trial in self._pruned
+
     def promote(self, trial: int) -> None:
         """A trial that was stopped is in flight again."""
         self._pending[trial], _ = self._pruned.pop(trial)

@@ -201,8 +201,8 @@ class Session:
     def promote(self, reduction: int) -> Chosen | None:
         """Take the stopped trial that may go on, if there is one; see `fidelity.promotable`."""
         found = fidelity.promotable(self.history, self.sign, reduction)
-        if found is None:
-            return None
+        if found is None or not self._log.has_stopped(found[0]):
+            return None  # none, or one whose worker has written what the agent is yet to hear of
         trial, budget = found
         chosen = self._chosen(trial, self.history.trial(trial).code, is_new=False)
         self.history.promote(trial, budget)

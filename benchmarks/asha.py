@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ncode_search.agent.history import History, Trial
-from ncode_search.agent.loop import Observer
+from ncode_search.agent.observer import Observer
 from ncode_search.agent.search import Search
 from ncode_search.agent.search_file import SearchFile
 from ncode_search.agent.states import TrialState

@@ -14,8 +14,8 @@ from ncode_search.agent import fidelity
 from ncode_search.agent.errors import InputError
 from ncode_search.agent.fidelity import AshaRule, Judge, MedianRule, Stopping
 from ncode_search.agent.history import History, Objective, Trial
-from ncode_search.agent.loop import Observer
 from ncode_search.agent.observations import Observations
+from ncode_search.agent.observer import Observer
 from ncode_search.agent.ranking.base import RankerInfo
 from ncode_search.agent.session import Session
 from ncode_search.agent.settings import RankerSettings
@@ -375,3 +375,21 @@ def test_wrong_settings_are_refused_before_anything_is_written(make_search: Call
     with pytest.raises(InputError, match=said):
         make_search("curve", trials=3, **settings).run()
     assert not (tmp_path / "search.db").exists()
+
+
+def test_a_stop_that_the_agent_is_yet_to_hear_of_is_not_gone_on_with(tmp_path) -> None:
+    """A worker writes it first and says so then; a free worker may ask for a trial in between."""
+    space = SearchSpace({"a": list(range(9))})
+    session = Session(tmp_path / "search.db", space, Objective(), keeps_pruned=True)
+    try:
+        for code in range(3):
+            chosen = session.add(np.array([code], np.uint8), "x")
+            attempt = session.history.start(chosen.trial, "here:1:0", "cpu", budget=1)
+            session.history.report(chosen.trial, attempt, 1, {"accuracy": code / 10}, score=code / 10)
+            session.history.prune(chosen.trial, attempt, "stopped", for_good=False)
+        session.queue.clear()
+        assert session.promote(3) is None
+        session.settle(3)
+        assert session.promote(3).trial == 3
+    finally:
+        session.close()
