@@ -43,9 +43,7 @@ def exit_code(outcome: Outcome) -> int:
     return 1 if outcome.interrupted or (outcome.best is None and not outcome.stopped) else 0
 
 
-def run_search(
-    file: SearchFile, *, quiet: bool, plan: Codes | None = None, console: Console | None = None
-) -> Outcome:
+def run_search(file: SearchFile, *, quiet: bool, plan: Codes | None = None, console: Console | None = None) -> Outcome:
     """Start or resume a checked search, and show how it goes. `plan` as in `Search`."""
     console = console or _console(quiet=quiet)
     objective = Objective(file.settings.goal, file.evaluator)
