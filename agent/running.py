@@ -69,9 +69,12 @@ def _run(file: SearchFile, progress: report.Progress, plan: Codes | None) -> Out
 def _console(*, quiet: bool) -> Console:
     """Where progress is shown; what is logged is shown there on a terminal, and on standard error elsewhere."""
     console = Console()
-    shown = console if console.is_terminal else Console(stderr=True)
-    handler = RichHandler(console=shown, show_path=False, show_time=False, markup=False)
+    handler = _terminal_handler(console) if console.is_terminal else logging.StreamHandler()
     handler.addFilter(RateLimit())
     level = logging.WARNING if quiet else logging.INFO
     logging.basicConfig(level=level, format="%(message)s%(left_out)s", handlers=[handler])
     return console
+
+
+def _terminal_handler(console: Console) -> logging.Handler:
+    return RichHandler(console=console, show_path=False, show_time=False, markup=False)

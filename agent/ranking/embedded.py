@@ -76,13 +76,17 @@ class EmbeddedRanker:
         folder: Path | None = None,
         room: int = ROOM,
         settings: VectorSettings | None = None,
+        trusted: bool = False,
     ) -> None:
-        """`model`: a path (relative ones from `folder`) or None for the packaged one; `room`: most trials seen."""
+        """`model`: a path (relative ones from `folder`) or None for the packaged one; `room`: most trials seen;
+        `trusted`: the file is this program's own, so that it need not be tried in another process first.
+        """
         self.stop = threading.Event()
         """Set by another thread; a decision takes milliseconds, so it is looked at between its parts only."""
         self._choices = Choices(space)
         self._features = Features(self._choices.sizes, self._choices.ordered)
         self._model, self._folder, self._room = model, folder, room
+        self._trusted = trusted or model is None
         self._settings = replace(settings or VectorSettings(), room=room + 2 * OTHERS)
         self._info = RankerInfo("embedded", model)
         self._blas = ThreadpoolController()
@@ -98,7 +102,7 @@ class EmbeddedRanker:
         """Find, check, try and load the model. Raises `InputError`."""
         path = PACKAGED if self._model is None else resolve_model(self._model, self._folder)
         self._file, digest = read_embedded(path), sha256(path)
-        if path != PACKAGED:
+        if not self._trusted:
             check_runs(path, digest, self._settings)
         self.close()
         self._session = VectorSession(path, self._settings)
