@@ -6,7 +6,7 @@ namespace ncode {
 namespace {
 
 constexpr std::size_t small_bytes = 4096;  // what an empty sparse store takes anyway
-constexpr std::size_t first_step = 512;    // codes before the first look at how many of them are new
+constexpr std::size_t first_step = 256;    // codes before the first look at how many of them are new
 constexpr std::size_t most_step = 8192;    // codes between looks at the store's size
 
 std::unique_ptr<CodeStore> make_empty_store(const Space& space, std::size_t dense_bytes) {

@@ -103,6 +103,7 @@ private:
     static constexpr std::size_t bucket_slots = N == 1 ? 8 : 4;
     static constexpr std::size_t first_staggered = 16;  // buckets
     static constexpr std::size_t most_growth = 8;       // at once, however many keys are expected
+    static constexpr std::size_t little = 512;          // keys that are expected to need no memory to speak of
 
     struct Place {
         std::size_t bucket;
@@ -186,7 +187,7 @@ private:
         return fill;
     }
 
-    void grow() { rehash(step_for(std::min(expected_, most_growth * size_), next_step(bucket_count_))); }
+    void grow() { rehash(step_for(std::min(expected_, std::max(most_growth * size_, little)), next_step(bucket_count_))); }
 
     void rehash(std::size_t buckets) {
         KeyTable other(width(), stagger_);
