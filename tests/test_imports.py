@@ -35,7 +35,7 @@ ORDER = [
     {"agent.equality", "agent.costs", "agent.devices", "agent.salvage"},
     {"agent.constraints"},
     {"agent.space", "agent.database", "agent.records"},
-    {"agent.leases"},
+    {"agent.leases", "agent.history_reader"},
     {"agent.history", "agent.measured_cost", "agent.score_table", "agent.ranking"},
     {"agent.pruned_space"},
     {"agent.pool"},
