@@ -124,10 +124,7 @@ def bench(
     runs = run_searches(Plan(tasks, settings), methods, seeds, jobs or available_cores())
     comparisons = [compare(task, of, settings, checked) for task, of in zip(tasks, runs, strict=True)]
     print(report.as_text(comparisons, settings))
-    if json_path:
-        report.write_atomically(json_path, report.as_json(comparisons, settings).encode())
-    if plot:
-        report.write_atomically(plot, plots.draw(comparisons, plot.suffix.lstrip(".").lower()))
+    report.write(comparisons, settings, json_path, plot)
 
 
 @click.command("eval")

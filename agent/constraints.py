@@ -134,12 +134,11 @@ class Constraints:
             _ = core.size
         except OverflowError:
             if self.is_binding:
-                raise InputError("2**128 codes or more fit, too many to draw from; tighten a bound") from None
+                said = "2**128 codes or more fit, too many to draw from; tighten a bound, or forbid more"
+                raise InputError(said) from None
 
     def _reworded(self, text: str) -> str:
-        """The core's two errors about numbers that are too large, or too many."""
-        if not text.startswith("constraint "):
-            return "costs are too large, or have too many digits, to be summed exactly; round them to 6 digits"
+        """The core's error about too many cases."""
         number = int(text.split()[1])
         if "remembered" in text or number >= len(self._rules) + len(self._forbidden):
             return "conditional positions are too far from those that they depend on; put each right behind them"
@@ -156,13 +155,24 @@ class Constraints:
         return json_text(self._forbidden[number - len(self._rules)])
 
     def _reason(self, number: int, possible: tuple[int, int] | None) -> str:
-        """The bound with which no code was left, and what the other constraints leave possible."""
+        """The bound with which no code was left, and what the other constraints leave possible; of bounds that no code
+        fits even alone the tightest.
+        """
+        if alone := self._impossible_alone():
+            _, number, possible = max(alone)
         if possible is None:
             return f"[[forbidden]] {self._combination(number)} leaves none of those that keep to the rest"
         owner, _, rule = self._rules[number]
-        cost = self._costs[owner]
-        alone = self._feasible([rule]).conflict is not None
-        return cost.reason(rule, possible) + ("" if alone else " where the other constraints hold")
+        return self._costs[owner].reason(rule, possible) + ("" if alone else " where the other constraints hold")
+
+    def _impossible_alone(self) -> list[tuple[float, int, tuple[int, int]]]:
+        """How far the sums are beyond each bound that no code fits, its number, and the possible sums."""
+        found = []
+        for number, (owner, _, rule) in enumerate(self._rules):
+            conflict = self._feasible([rule]).conflict
+            if conflict is not None and conflict[1] is not None:
+                found.append((self._costs[owner].excess(rule, conflict[1]), number, conflict[1]))
+        return found
 
 
 def declared_constraints(stored: Mapping[str, Any]) -> dict[str, Any]:

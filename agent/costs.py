@@ -1,7 +1,8 @@
 """Additive costs of configurations: a number for every option, and for pairs of options of neighbouring positions.
 
 A position that does not matter costs nothing, alone and in pairs. Numbers are exact: 0.1 means a tenth, and sums are
-compared with bounds as whole multiples of a common fraction.
+compared with bounds as whole multiples of a common fraction. Sums that are only told, not compared, may have more
+digits than the core's integers: they are rounded to what these hold.
 """
 
 from __future__ import annotations
@@ -44,6 +45,11 @@ class Cost:
     """
 
 
+_LARGEST_SUM = 2**59
+"""Sums of whole numbers stay below this; see `largest_sum` in csrc/costs.hpp."""
+_ROUND_STEPS = 4096
+"""Of how many units a suggested unit makes the range of a cost's sums."""
+
 Rule = tuple[list[list[int]], list[tuple[int, list[list[int]]]], int | None, int | None]
 
 
@@ -64,7 +70,10 @@ class CheckedCost:
         self._measured = cost.measured
         self._options = self._checked_options(cost.options)
         self._pairs = self._checked_pairs(cost.pairs)
-        self.scale = math.lcm(*(value.denominator for row in self._rows() for value in row))
+        exact = Fraction(math.lcm(*(value.denominator for row in self._rows() for value in row)))
+        self.scale = min(exact, _LARGEST_SUM / max(self._largest_sum(), Fraction(1, exact)))
+        """Whole numbers of the rule that is told, to one of the cost."""
+        self._check_digits(exact)
 
     @property
     def is_bounded(self) -> bool:
@@ -72,11 +81,11 @@ class CheckedCost:
         return self._least is not None or self._most is not None
 
     def rules(self) -> list[tuple[Fraction | None, Rule]]:
-        """The cost for the core: exact, without a unit; where it has one, once more in units for each of its bounds."""
+        """The cost for the core: to be told; where it has a unit, once more in units for each of its bounds."""
         least, most = self._least, self._most
         if self._unit is None or not self.is_bounded:
-            return [(None, self._rule(Fraction(1, self.scale), math.floor, least, most))]
-        rules: list[tuple[Fraction | None, Rule]] = [(None, self._rule(Fraction(1, self.scale), math.floor))]
+            return [(None, self._rule(1 / self.scale, round, least, most))]
+        rules: list[tuple[Fraction | None, Rule]] = [(None, self._rule(1 / self.scale, round))]
         if least is not None:
             rules.append((self._unit, self._rule(self._unit, math.floor, least=least)))
         if most is not None:
@@ -84,13 +93,22 @@ class CheckedCost:
         return rules
 
     def number(self, amount: int) -> float:
-        """A sum of the exact rule, as people count."""
-        return _plain(Fraction(amount, self.scale))
+        """A sum of the rule that is told, as people count."""
+        return _plain(amount / self.scale)
+
+    def excess(self, rule: Rule, possible: tuple[int, int]) -> float:
+        """How far beyond its bounds all `possible` sums are, as a share of what lies between the smallest and largest
+        of them; what cannot vary is the tightest.
+        """
+        _, _, least, most = rule
+        beyond = max(0 if most is None else possible[0] - most, 0 if least is None else least - possible[1], 0)
+        span = possible[1] - possible[0]
+        return beyond / span if span else math.inf
 
     def reason(self, rule: Rule, possible: tuple[int, int]) -> str:
         """Which bound no code fits, where `possible` sums of `rule` are between these."""
         exact = self._unit is None
-        size = Fraction(1, self.scale) if self._unit is None else self._unit
+        size = 1 / self.scale if self._unit is None else self._unit
         smallest, largest = (_plain(amount * size) for amount in possible)
         about = "" if exact else "about "
         if rule[3] is not None and possible[0] > rule[3]:
@@ -100,9 +118,9 @@ class CheckedCost:
         return f"{self._where} none of its sums is within least = {_said(self._least)} and most = {_said(self._most)}"
 
     def unit_for(self, steps: int) -> str:
-        """A round number of which the cost's range has about so many."""
+        """A round number of which the cost's range has about so many, and its sums not too many."""
         spans = [max(row) - min(row) for row in self._rows()]
-        at_least = self._unit * 10 if self._unit is not None else Fraction(0)
+        at_least = max((self._unit or Fraction(0)) * 10, self._largest_sum() * 1000 / _LARGEST_SUM)
         return f"{float(max(sum(spans, Fraction(0)) / steps, at_least)):.0e}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -119,6 +137,20 @@ class CheckedCost:
             **{key: _plain(value) for key, value in bounds.items() if value is not None},
             **({"measured": True} if self._measured else {}),
         }
+
+    def _largest_sum(self) -> Fraction:
+        """No sum is farther from zero."""
+        pairs = [[value for row in rows for value in row] for _, rows in self._pairs]
+        return sum((max(map(abs, row)) for row in [*self._options, *pairs]), Fraction(0))
+
+    def _check_digits(self, exact: Fraction) -> None:
+        """Bounds are compared with whole numbers: of the exact fraction, or of units."""
+        if self.is_bounded and self._largest_sum() * (1 / self._unit if self._unit else exact) > _LARGEST_SUM:
+            unit = self.unit_for(_ROUND_STEPS)
+            raise InputError(
+                f"{self._where} its numbers are too large, or have too many digits, to be summed exactly and compared "
+                f"with bounds; let them be rounded: unit = {unit}"
+            )
 
     def _rows(self) -> list[list[Fraction]]:
         return [*self._options, *(row for _, rows in self._pairs for row in rows)]
@@ -209,8 +241,8 @@ def _number(value: Any, where: str) -> Fraction:
         raise InputError(f"{where} has {value!r}; it must be a finite number")
     if isinstance(value, numbers.Integral):
         return Fraction(int(value))
-    # By its shortest text: who writes 0.1 means a tenth.
-    return Fraction(repr(float(value)))
+    # By its shortest text: who writes 0.1 means a tenth, also in 32 bits.
+    return Fraction(str(value) if isinstance(value, np.floating) else repr(float(value)))
 
 
 def _is_finite(value: Any) -> bool:

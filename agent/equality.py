@@ -45,7 +45,7 @@ class Equality:
         self._space = space
         self._names = list(space.positions)
         self._when = self._checked_when({} if when is None else when)
-        self._cells = [self._checked_cell(cell) for cell in cells]
+        self._cells = [self._checked_cell(cell) for cell in items_of(cells, "cells")]
         self._groups = [self._checked_group(group) for group in items_of(interchangeable, "interchangeable")]
         self.core = self._build()
 

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncode_search import _core
+from ncode_search.agent.declared import items_of
 from ncode_search.agent.errors import InputError
 from ncode_search.agent.history import History
 from ncode_search.agent.observations import Codes, Observations
@@ -73,7 +74,8 @@ def prune(space: SearchSpace, saliency: Saliency, keep: int | float, scope: str 
     Args:
         keep: How many options (an int) or what share of them, rounded up (a float up to 1.0).
         scope: ``position``: so many of every position; ``global``: so many of all named positions together, whose
-            saliencies must be comparable then. The best option of a position is always kept.
+            saliencies must be comparable then. The best option of a position is always kept. Positions that must keep
+            the same options, such as a cell's edges, keep an option together or not at all.
 
     Raises:
         InputError: for a saliency that is not one finite number an option, a `keep` that cannot be, and where no code
@@ -81,8 +83,8 @@ def prune(space: SearchSpace, saliency: Saliency, keep: int | float, scope: str 
     """
     check_keep(keep)
     _check_scope(scope)
-    groups = [_Group(space, names, saliency) for names in _same_options(space) if any(one in saliency for one in names)]
     _check_names(space, saliency)
+    groups = [_Group(space, names, saliency) for names in _same_options(space) if any(one in saliency for one in names)]
     kept = {name: list(range(len(options))) for name, options in space.positions.items()}
     for group, digits in zip(groups, _kept_of_groups(groups, keep, scope), strict=True):
         kept |= dict.fromkeys(group.names, digits)
@@ -130,8 +132,13 @@ def l1_saliency(state_dict: Mapping[str, Any], mapping: Mapping[str, Sequence[Se
     Raises:
         InputError: for a name that the state dictionary lacks.
     """
+    if not isinstance(state_dict, Mapping):
+        raise InputError(f"a {type(state_dict).__name__} is no state dictionary; give module.state_dict()")
     return {
-        position: [math.fsum(_l1_norm(state_dict, name) for name in names) for names in options]
+        position: [
+            math.fsum(_l1_norm(state_dict, name) for name in items_of(names, f"mapping of position {position!r}"))
+            for names in options
+        ]
         for position, options in mapping.items()
     }
 
@@ -177,8 +184,12 @@ def _kept_of_groups(groups: Sequence[_Group], keep: int | float, scope: str) -> 
         return [sorted(group.ranked[: _count(keep, len(group.scores))].tolist()) for group in groups]
     best = [[int(group.ranked[0])] for group in groups]
     rest = [(-group.scores[digit], number, digit) for number, group in enumerate(groups) for digit in group.ranked[1:]]
-    total = sum(len(group.scores) for group in groups)
-    for _, number, digit in sorted(rest)[: max(_count(keep, total) - len(groups), 0)]:
+    left = _count(keep, sum(len(group.names) * len(group.scores) for group in groups))
+    left -= sum(len(group.names) for group in groups)
+    for _, number, digit in sorted(rest):
+        left -= len(groups[number].names)
+        if left < 0:
+            break
         best[number].append(int(digit))
     return [sorted(digits) for digits in best]
 
@@ -276,16 +287,21 @@ def _check_scope(scope: str) -> None:
 
 
 def _check_names(space: SearchSpace, saliency: Saliency) -> None:
+    if not isinstance(saliency, Mapping):
+        raise InputError(f"saliency is {saliency!r}; give a table of positions, with a number for every option")
     for name in saliency:
         if name not in space.positions:
             raise InputError(f"saliency: unknown position {name!r}; allowed: {', '.join(map(repr, space))}")
 
 
 def _checked_row(space: SearchSpace, name: str, row: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
-    scores = np.asarray(row, dtype=np.float64)
-    if scores.shape != (len(space.positions[name]),) or np.isnan(scores).any():
-        count = len(space.positions[name])
-        raise InputError(f"saliency of position {name!r} is {row!r}; it must be {count} numbers, one an option")
+    count = len(space.positions[name])
+    try:
+        scores = np.asarray(row, dtype=np.float64)
+    except (TypeError, ValueError):
+        scores = np.empty(0)
+    if scores.shape != (count,) or not np.isfinite(scores).all():
+        raise InputError(f"saliency of position {name!r} is {row!r}; it must be {count} finite numbers, one an option")
     return scores
 
 
@@ -293,11 +309,12 @@ def _l1_norm(state_dict: Mapping[str, Any], name: str) -> float:
     tensors = [
         value
         for key, value in state_dict.items()
-        if (key == name or key.startswith(f"{name}.")) and not key.endswith(_NO_WEIGHTS)
+        if (key == name or key.startswith(f"{name}.")) and not key.endswith(_NO_WEIGHTS) and hasattr(value, "shape")
     ]
     if not tensors:
-        raise InputError(f"the state dictionary has no weights of {name!r}; it has {', '.join([*state_dict][:5])}, ...")
-    return math.fsum(float(tensor.detach().abs().sum()) for tensor in tensors)
+        has = ", ".join([*state_dict][:5]) or "nothing"
+        raise InputError(f"the state dictionary has no weights of {name!r}; it has {has}, ...")
+    return math.fsum(float(abs(tensor).sum()) for tensor in tensors)
 
 
 def _shrunk_means(

@@ -64,6 +64,8 @@ class SearchSpace:
         costs: Iterable[Cost] = (),
         forbidden: Iterable[Forbidden] = (),
     ) -> None:
+        if not isinstance(positions, Mapping):
+            raise InputError(f"the positions are {positions!r}; give a table of names and their options")
         if not 1 <= len(positions) <= _core.MAX_POSITIONS:
             raise InputError(f"a space has 1 to {_core.MAX_POSITIONS} positions, not {len(positions)}")
         self._digits = {name: _index_options(name, options) for name, options in positions.items()}
@@ -206,7 +208,7 @@ class SearchSpace:
 
         Raises `InputError` where it is no code of this space.
         """
-        vector = self.from_text([code])[0] if isinstance(code, str) else code
+        vector = self.from_text([code])[0] if isinstance(code, str) else np.asarray(code)
         try:
             self.core.validate(vector[np.newaxis])
         except (ValueError, TypeError) as error:

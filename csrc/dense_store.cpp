@@ -14,7 +14,8 @@ public:
         : indexer_(space), last_(low64(space.require_last_index())), words_(last_ / 64 + 1) {}
 
     void insert(Codes codes, bool* fresh) override {
-        size_ += each(words_, codes, fresh, [](std::uint64_t& word, std::uint64_t bit) {
+        const auto add = [this](std::size_t count) { size_ += count; };
+        each(words_, codes, fresh, add, [](std::uint64_t& word, std::uint64_t bit) {
             const bool is_new = (word & bit) == 0;
             word |= bit;
             return is_new;
@@ -22,11 +23,13 @@ public:
     }
 
     void contains(Codes codes, bool* found) const override {
-        each(words_, codes, found, [](const std::uint64_t& word, std::uint64_t bit) { return (word & bit) != 0; });
+        const auto is_there = [](const std::uint64_t& word, std::uint64_t bit) { return (word & bit) != 0; };
+        each(words_, codes, found, [](std::size_t) {}, is_there);
     }
 
     void remove(Codes codes, bool* removed) override {
-        size_ -= each(words_, codes, removed, [](std::uint64_t& word, std::uint64_t bit) {
+        const auto forget = [this](std::size_t count) { size_ -= count; };
+        each(words_, codes, removed, forget, [](std::uint64_t& word, std::uint64_t bit) {
             const bool was_there = (word & bit) != 0;
             word &= ~bit;
             return was_there;
@@ -44,27 +47,25 @@ public:
 private:
     static constexpr std::size_t batch = 256;
 
-    // Returns for how many codes `look` was true.
-    template <class Words, class Look>
-    std::size_t each(Words& words, Codes codes, bool* out, Look look) const {
+    // Tells `counted`, a batch at a time, for how many codes `look` was true.
+    template <class Words, class Counted, class Look>
+    void each(Words& words, Codes codes, bool* out, Counted counted, Look look) const {
         std::array<std::uint64_t, batch> indices;
-        std::size_t total = 0;
         for (std::size_t first = 0; first < codes.rows; first += batch) {
             const std::size_t count = std::min(batch, codes.rows - first);
             indexer_(codes.slice(first, count), indices.data());
-            total += look_at_bits(words.data(), indices.data(), count, out + first, look);
+            if (std::any_of(indices.data(), indices.data() + count, [this](auto index) { return index > last_; })) {
+                on_changed_codes();
+            }
+            counted(look_at_bits(words.data(), indices.data(), count, out + first, look));
         }
-        return total;
     }
 
     template <class Word, class Look>
-    std::size_t look_at_bits(Word* words, const std::uint64_t* indices, std::size_t count, bool* out, Look look) const {
-        const std::uint64_t last = last_;
+    static std::size_t look_at_bits(Word* words, const std::uint64_t* indices, std::size_t count, bool* out,
+                                    Look look) {
         std::size_t total = 0;
         for (std::size_t i = 0; i < count; ++i) {
-            if (indices[i] > last) [[unlikely]] {
-                on_changed_codes();
-            }
             out[i] = look(words[indices[i] / 64], std::uint64_t{1} << (indices[i] % 64));
             total += out[i] ? 1 : 0;
         }

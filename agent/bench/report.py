@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ncode_search.agent.bench.plot import draw
 from ncode_search.agent.bench.statistics import Comparison, Difference, Standing, Summary
 from ncode_search.agent.bench.trials import BenchSettings
 from ncode_search.agent.errors import InputError
@@ -34,6 +35,16 @@ def as_json(comparisons: Sequence[Comparison], settings: BenchSettings) -> str:
         "tasks": [_task_document(comparison) for comparison in comparisons],
     }
     return json.dumps(finite(document), ensure_ascii=False, indent=1) + "\n"
+
+
+def write(
+    comparisons: Sequence[Comparison], settings: BenchSettings, json_path: Path | None, drawing: Path | None
+) -> None:
+    """All figures, and a drawing of them, where they are asked for. Raises `InputError` where that cannot be."""
+    if json_path:
+        write_atomically(json_path, as_json(comparisons, settings).encode())
+    if drawing:
+        write_atomically(drawing, draw(comparisons, drawing.suffix.lstrip(".").lower()))
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,9 @@ def test_sums_that_are_too_many_are_told_with_a_unit_that_works() -> None:
         ([("a", 0, None, 1), ("b", 1, 6, None)], [], "least = 6, but the largest possible is 1 where the other"),
         ([("a", 0, None, 2)], [{"x": "low"}], "[costs.a] most = 2, but the smallest possible is 3 where the other"),
         ([("a", 0, 1, 2)], [], "[costs.a] none of its sums is within least = 1 and most = 2"),
+        ([("a", 0, None, -1), ("b", 20, None, 1)], [], "[costs.b] most = 1, but the smallest possible is 20"),
+        ([("a", 20, None, 1), ("b", 0, None, -1)], [], "[costs.a] most = 1, but the smallest possible is 20"),
+        ([("a", 0, None, -1), ("b", 9, 2, 2)], [], "[costs.b] most = 2, but the smallest possible is 9"),
         ([], [{"x": ["low", "high"]}], '[[forbidden]] {"x": ["low", "high"]} leaves none of those that keep to the'),
     ],
 )
@@ -154,13 +158,15 @@ WRONG_OPTIONS: list[tuple[Any, str]] = [
     ({"op": [1, "2"]}, "[costs.c] options of position 'op' has '2'; it must be a finite number"),
     ({"op": [1, True]}, "has True; it must be a finite number"),
     ({"op": [1, float("inf")]}, "has inf; it must be a finite number"),
-    ({"op": [1, 1e19]}, "costs are too large, or have too many digits, to be summed exactly; round them to 6 digits"),
-    ({"op": [1, 1e-19]}, "costs are too large, or have too many digits"),
 ]
 WRONG_PARTS: list[tuple[dict[str, Any], str]] = [
     ({"most": "12"}, "[costs.c] most has '12'; it must be a finite number"),
     ({"least": 3, "most": 2}, "[costs.c] least = 3 is above most = 2; swap or mend them"),
     ({"unit": 0}, "[costs.c] unit is 0; it must be above 0"),
+    ({"options": {"op": [1, 1e19]}, "most": 2}, "[costs.c] its numbers are too large, or have too many digits"),
+    ({"options": {"op": [1, 1e-19]}, "most": 2}, "compared with bounds; let them be rounded: unit = 2e-04"),
+    ({"options": {"op": [1e19, 1e19]}, "most": 2}, "let them be rounded: unit = 2e+04"),
+    ({"most": 2, "unit": 1e-20}, "[costs.c] its numbers are too large, or have too many digits"),
     ({"pairs": []}, "[costs.c] pairs is []; it must be a table of pairs of positions"),
     ({"pairs": {"op": []}}, "[costs.c] pairs: 'op' is no pair of positions"),
     ({"pairs": {("op", "depth"): []}}, "[costs.c] pairs: unknown position 'depth'"),
@@ -179,7 +185,7 @@ WRONG_SPACES: list[tuple[dict[str, Any], str]] = [
     ({"forbidden": [{"op": "cnov"}]}, "forbidden: position 'op' has no option 'cnov'; allowed: \"conv\", \"pool\""),
     ({"forbidden": [{"op": []}]}, "forbidden: position 'op' has an empty list; name an option, or leave it out"),
     *[({"costs": [Cost("c", options)]}, said) for options, said in WRONG_OPTIONS],
-    *[({"costs": [Cost("c", {"op": [1, 2]}, **parts)]}, said) for parts, said in WRONG_PARTS],
+    *[({"costs": [Cost("c", **{"options": {"op": [1, 2]}, **parts})]}, said) for parts, said in WRONG_PARTS],
 ]
 
 
@@ -189,6 +195,26 @@ def test_wrong_constraints_name_the_place(declared: dict[str, Any], said: str) -
         SearchSpace(POSITIONS, **declared)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_costs_as_a_profiler_prints_them() -> None:
+    """Thirty-two bits, and sixteen digits."""
+    positions = {f"p{at}": [0, 1, 2] for at in range(6)}
+    small = np.random.default_rng(0).random((6, 3)).astype(np.float32) / 100
+    long = np.random.default_rng(1).random((6, 3)) / 100
+    free = SearchSpace(positions, costs=[Cost("c", dict(zip(positions, long, strict=True)))])
+    codes = free.core.enumerate(0, free.size)
+    sums = long[np.arange(6), codes].sum(axis=1)
+    np.testing.assert_allclose(free.cost(codes)[:, 0], sums, rtol=1e-12)
+    assert free.cost_ranges()["c"] == pytest.approx((sums.min(), sums.max()), rel=1e-12)
+    bound = float(np.median(sums))
+    rounded = SearchSpace(positions, costs=[Cost("c", dict(zip(positions, long, strict=True)), most=bound, unit=1e-6)])
+    kept = rounded.fits(codes)
+    assert not kept[sums > bound].any()
+    assert kept[sums < bound - 6e-6].all()
+    exact = SearchSpace(positions, costs=[Cost("c", dict(zip(positions, small, strict=True)), most=0.03)])
+    sums = np.array([[Fraction(str(value)) for value in row] for row in small])[np.arange(6), codes].sum(axis=1)
+    np.testing.assert_array_equal(exact.fits(codes), sums <= Fraction("0.03"))
 
 
 def test_too_many_feasible_codes_are_told() -> None:

@@ -127,6 +127,16 @@ def test_cells_and_interchangeable_positions_keep_the_same_options() -> None:
     assert pruned.space.declared["equal"]["cells"] == [{"edges": edges}]
     assert prune(space, saliency, 3).space.declared["equal"]["cells"][0]["skip"] == "skip"
     assert pruned.space.unique_size() == 8 * 3
+    # Of 12 + 6 options together: the best of five positions first, 5; then `pool` on three edges, 8, and so on.
+    cell = SearchSpace(space.positions, cells=[Cell(edges, none="none", skip="skip")])
+    saliency = {"x": [0, 1, 9, 8], "a": [2, 1, 0], "b": [7, 0, 3]}
+    kept = [kept_of(prune(cell, saliency, keep, "global")) for keep in (5, 7, 8, 9)]
+    assert [[len(options) for options in one] for one in kept] == [
+        [1] * 5,
+        [1] * 5,
+        [2] * 3 + [1] * 2,
+        [2] * 3 + [1, 2],
+    ]
 
 
 def test_costs_and_forbidden_combinations_are_those_of_the_kept_options() -> None:
@@ -144,8 +154,12 @@ def test_costs_and_forbidden_combinations_are_those_of_the_kept_options() -> Non
     ("saliency", "keep", "scope", "said"),
     [
         ({"depth": [1]}, 1, "position", "saliency: unknown position 'depth'; allowed: 'op', 'kernel', 'width'"),
-        ({"op": [1, 2]}, 1, "position", "saliency of position 'op' is .*; it must be 3 numbers, one an option"),
-        ({"op": [1, 2, float("nan")]}, 1, "position", "it must be 3 numbers"),
+        ({"op": [1, 2]}, 1, "position", "saliency of position 'op' is .*; it must be 3 finite numbers, one an option"),
+        ({"op": [1, 2, float("nan")]}, 1, "position", "it must be 3 finite numbers"),
+        ({"op": [1, 2, float("inf")]}, 1, "position", "it must be 3 finite numbers"),
+        ({"op": ["x", "y", "z"]}, 1, "position", "it must be 3 finite numbers"),
+        ({"op": [[1], [1, 2], 3]}, 1, "position", "it must be 3 finite numbers"),
+        (None, 1, "position", "saliency is None; give a table of positions"),
         (SALIENCY, 0, "position", "keep is 0; allowed: a number of options from 1, or a share above 0.0"),
         (SALIENCY, 1.5, "position", "keep is 1.5; allowed"),
         (SALIENCY, True, "position", "keep is True; allowed"),
@@ -169,8 +183,16 @@ def test_l1_norms_of_a_supernet() -> None:
         for name in ("conv", "convolution")
     )
     np.testing.assert_allclose(saliency["op"], [sum(conv), convolution[0], 0])
-    with pytest.raises(InputError, match="the state dictionary has no weights of 'con'; it has conv.0.weight, "):
-        l1_saliency(supernet.state_dict(), {"op": [["con"]]})
+    arrays = {name: weights.numpy() for name, weights in supernet.state_dict().items()} | {"conv._extra_state": None}
+    assert l1_saliency(arrays, {"op": [["conv"]]})["op"] == pytest.approx([sum(conv)])
+    for state_dict, names, said in (
+        (supernet.state_dict(), ["con"], "the state dictionary has no weights of 'con'; it has conv.0.weight, "),
+        (supernet.state_dict(), "conv", "mapping of position 'op' is 'conv'; it must be a list"),
+        (supernet, ["conv"], "a ModuleDict is no state dictionary; give module.state_dict"),
+        ({}, ["conv"], "no weights of 'conv'; it has nothing"),
+    ):
+        with pytest.raises(InputError, match=said):
+            l1_saliency(state_dict, {"op": [names]})
 
 
 def test_marginal_ranks_shrink_to_the_middle() -> None:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ncode_search import Cell
 from ncode_search.agent.errors import InputError
 from ncode_search.agent.space import SearchSpace
 
@@ -98,3 +99,12 @@ def test_texts_that_are_no_codes_are_refused(text: str) -> None:
 def test_a_vector_that_is_no_code_is_refused() -> None:
     with pytest.raises(InputError):
         SPACE.decode(np.array([0, 2, 0], dtype=np.uint8))
+    with pytest.raises(InputError, match="uint8"):
+        SPACE.decode([0, 2, 0])  # type: ignore[arg-type]
+
+
+def test_a_space_that_is_no_table_is_refused() -> None:
+    with pytest.raises(InputError, match="give a table of names and their options"):
+        SearchSpace([[1, 2]])  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="cells is Cell.*; it must be a list"):
+        SearchSpace({"a": [0, 1]}, cells=Cell({"a": (0, 1)}))  # type: ignore[arg-type]

@@ -192,6 +192,7 @@ def test_codes_written_to_meanwhile_do_no_harm() -> None:
     core.insert(codes)
     assert core.contains(codes).all()
     assert len(np.unique(codes, axis=0)) <= len(core) <= space.size  # digits of 255 may have been other codes
+    assert core.contains(space.enumerate(0, space.size)).sum() == len(core)
 
 
 def calls_on_batches(space: _core.Space, core: _core.CodeSet) -> list[Callable[[NDArray[np.uint8]], object]]:

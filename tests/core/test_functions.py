@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from ncode_search import _core
 
-from .functions import FUNCTIONS, ROWS, World
+from .functions import FUNCTIONS, ROWS
 from .strategies import any_sizes, array
+from .worlds import World
 
 STUB = Path(__file__).parents[2] / "bindings" / "_core.pyi"
 BOUNDARIES = {
