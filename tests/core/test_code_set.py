@@ -123,6 +123,17 @@ def test_memory_is_close_to_the_packed_codes(sizes: list[int]) -> None:
     assert not core.contains(codes[:5]).any()
 
 
+def test_memory_for_codes_that_do_not_come_is_given_back() -> None:
+    """A batch that begins with new codes only lets the set expect more of them than there are."""
+    space = _core.Space([5] * 20)
+    codes = space.random(2_000, 1)
+    batch = np.concatenate([codes, np.repeat(codes[:1], 500_000, axis=0)])
+    core = _core.CodeSet(space)
+    assert core.insert(batch).sum() == len(core) == len(codes)
+    assert core.nbytes < 80_000
+    assert core.contains(codes).all()
+
+
 def test_removal_from_crowded_tables() -> None:
     """Holes must be closed wherever codes went past full buckets: remove and insert for long, at the highest fill."""
     space = _core.Space([2] * 60)
