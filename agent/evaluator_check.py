@@ -53,6 +53,7 @@ def _subject(file: SearchFile, code: str | None) -> Subject:
         config=file.space.decode(vector),
         code=file.space.to_text(vector[np.newaxis])[0],
         seed=file.settings.seed,
+        goal=file.settings.goal,
         device=device.torch_name,
         threads=device.threads,
     )

@@ -12,7 +12,7 @@ as soon as it is among the best of the trials that came there (`promotable`).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any, Protocol
@@ -21,6 +21,8 @@ from ncode_search.agent.history import History, Objective
 from ncode_search.agent.settings import SearchSettings
 from ncode_search.evaluators.base import DivergedError, Evaluator, EvaluatorError
 
+EPOCHS = "epochs"
+"""What evaluators call the number of epochs of all their trials, and spaces that of each."""
 MEDIAN_STARTUP = 5
 """Trials that must have completed before the median rule stops any."""
 
@@ -57,21 +59,22 @@ class StopRule(Protocol):
 
 
 class Judge:
-    """A search's rule, applied to the trials of one evaluator. Raises `EvaluatorError` where it cannot be applied."""
+    """A search's rule, applied to the trials of one evaluator.
 
-    def __init__(self, given: Stopping, evaluator: Evaluator) -> None:
-        metric = given.metric or getattr(evaluator, "score_metric", None)
-        most = given.most_epochs or getattr(evaluator, "epochs", None)
-        if metric is None:
-            raise EvaluatorError("[search] metric is missing; name the reported metric that `stop` is to compare")
-        if most is None:
-            raise EvaluatorError("[search] most_epochs is missing; say after how many epochs a trial is complete")
-        if given.least_epochs >= most:
+    All trials are as long: a rule compares what they reported after the same epochs, and leaves alone those that have
+    come to their end.
+
+    Raises `EvaluatorError` where the rule cannot be applied.
+    """
+
+    def __init__(self, given: Stopping, evaluator: Evaluator, space: Mapping[str, Sequence[Any]]) -> None:
+        if EPOCHS in space:
             raise EvaluatorError(
-                f"[search] least_epochs = {given.least_epochs}: must be less than the {most} of a whole trial"
+                f'[search] stop = "{given.rule}" compares trials of as many epochs, but [space] has a position '
+                f"{EPOCHS}; take it out, or leave stop out"
             )
-        self._metric, self._most = metric, most
-        self._rule: StopRule = (MedianRule if given.rule == "median" else AshaRule)(given, metric)
+        self._metric, self._most = _metric(given, evaluator), _most_epochs(given, evaluator)
+        self._rule: StopRule = (MedianRule if given.rule == "median" else AshaRule)(given, self._metric)
 
     def score(self, step: int, reported: Mapping[str, Any]) -> float:
         """The metric among what was reported. Raises `LookupError` where it is missing, `DivergedError` where it is no
@@ -90,6 +93,34 @@ class Judge:
         if not 0 < step < self._most:
             return None
         return self._rule.reason_to_stop(history, trial, attempt, step)
+
+
+def _metric(given: Stopping, evaluator: Evaluator) -> str:
+    metric: str | None = given.metric or getattr(evaluator, "score_metric", None)
+    if metric is None:
+        raise EvaluatorError("[search] metric is missing; name the reported metric that `stop` is to compare")
+    reported: Sequence[str] | None = getattr(evaluator, "reported_metrics", None)
+    if reported is not None and metric not in reported:
+        mend = f"name one of {', '.join(reported)}" if reported else "it reports none; leave stop out"
+        raise EvaluatorError(f'[search] metric = "{metric}" is none that the evaluator reports; {mend}')
+    return metric
+
+
+def _most_epochs(given: Stopping, evaluator: Evaluator) -> int:
+    trained: int | None = getattr(evaluator, EPOCHS, None)
+    most = given.most_epochs or trained
+    if most is None:
+        raise EvaluatorError("[search] most_epochs is missing; say after how many epochs a trial is complete")
+    if trained is not None and most != trained:
+        raise EvaluatorError(
+            f"[search] most_epochs = {most}: the evaluator trains for epochs = {trained}; leave most_epochs out, or "
+            f"set [evaluator] epochs = {most}"
+        )
+    if given.least_epochs >= most:
+        raise EvaluatorError(
+            f"[search] least_epochs = {given.least_epochs}: must be less than the {most} of a whole trial"
+        )
+    return most
 
 
 class MedianRule:

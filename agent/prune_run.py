@@ -67,7 +67,7 @@ def _train(file: SearchFile, config: Mapping[str, Any], epochs: int, folder: Pat
         trial_folder=folder,
     )  # fmt: skip
     try:
-        evaluator: Any = build(kind, options, file.path.parent.absolute(), file.space.positions)
+        evaluator: Any = build(kind, options, file.path.parent.absolute(), file.space.positions, file.settings.goal)
         if not hasattr(evaluator, "supernet"):
             raise EvaluatorError(f'[evaluator] kind = "{kind}" has no supernet; it takes kind = "cnn" with cells')
         return evaluator.supernet(file.space.positions, config, epochs, context).to("cpu"), accuracies[-1]

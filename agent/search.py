@@ -268,6 +268,7 @@ class Search:
                 space={name: list(options) for name, options in self.space.positions.items()},
                 folder=str(self._evaluator_folder),
                 seed=self.settings.seed,
+                goal=self.settings.goal,
                 device=device.torch_name,
                 threads=device.threads,
                 timeout=self.settings.timeout_seconds,

@@ -6,9 +6,11 @@ The fields are the keys of the tables ``[search]`` and ``[ranker]`` of a search 
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shlex
 from dataclasses import dataclass
+from typing import Any
 
 from ncode_search.agent.errors import InputError
 
@@ -118,6 +120,13 @@ class SearchSettings:
         _at_least("reduction", self.reduction, 2)
         if self.most_epochs is not None:
             _at_least("most_epochs", self.most_epochs, self.least_epochs + 1)
+        for name, default in _STOP_DEFAULTS.items():
+            if self.stop is None and getattr(self, name) != default:
+                raise InputError(f"{name} is of no use without stop; say stop = 'asha' or 'median', or leave it out")
+
+    def without_stop(self) -> SearchSettings:
+        """The same, but that no trial is stopped early."""
+        return dataclasses.replace(self, stop=None, **_STOP_DEFAULTS)
 
     @property
     def memory_bytes(self) -> int | None:
@@ -128,6 +137,12 @@ class SearchSettings:
     def timeout_seconds(self) -> float | None:
         """`timeout` in seconds."""
         return None if self.timeout is None else float(self.timeout)
+
+
+_STOP_DEFAULTS: dict[str, Any] = {
+    name: getattr(SearchSettings, name) for name in ("metric", "least_epochs", "most_epochs", "reduction")
+}
+"""What belongs to `SearchSettings.stop` alone."""
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ def tabulate_file(file: SearchFile, output: Path, sample: int | None, *, quiet: 
     Raises `NcodeError` for what stands in its way.
     """
     plan = planned(file.space, sample, file.settings.seed)
-    settings = dataclasses.replace(file.settings, trials=len(plan), prune_after=None, stop=None)
+    settings = dataclasses.replace(file.settings.without_stop(), trials=len(plan), prune_after=None)
     ranker = RankerSettings(kind="random", pool=1, startup=0)
     outcome = run_search(dataclasses.replace(file, settings=settings, ranker=ranker), quiet=quiet, plan=plan)
     if outcome.stopped or outcome.best is None:

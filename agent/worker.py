@@ -51,6 +51,7 @@ class Setup:
     space: dict[str, list[Any]]
     folder: str
     seed: int
+    goal: str
     device: str
     threads: int
     timeout: float | None
@@ -235,8 +236,8 @@ def main() -> None:
     setup = Setup(**next(lines))
     try:
         options = dict(setup.evaluator)
-        evaluator = build(options.pop("kind"), options, Path(setup.folder), setup.space)
-        judge = Judge(Stopping(**setup.stopping), evaluator) if setup.stopping else None
+        evaluator = build(options.pop("kind"), options, Path(setup.folder), setup.space, setup.goal)
+        judge = Judge(Stopping(**setup.stopping), evaluator, setup.space) if setup.stopping else None
     except EvaluatorError as error:
         channel.send(refused=str(error))
         return

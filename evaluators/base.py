@@ -19,8 +19,10 @@ starts anew.
 The built-in kinds are frozen dataclasses whose fields are the keys of the TOML file's ``[evaluator]`` table. They are
 built in the worker before the first trial, so ``__post_init__`` and `check_space` are the places to refuse wrong input:
 raise `EvaluatorError` with one line that names the key and the mend. A kind's class attribute ``score_metric`` names
-the reported metric whose last value is the score; a search that stops trials early compares it. `conformance` checks
-all of this, and ``ncode check-evaluator FILE.toml`` runs it.
+the reported metric whose last value is the score, ``reported_metrics`` all that every epoch reports: a search that
+stops trials early compares one of them. ``score_goal`` is ``maximize`` or ``minimize``, where the score is of a known
+direction; a search the other way round is refused. `conformance` checks all of this, and ``ncode check-evaluator
+FILE.toml`` runs it.
 
 An evaluator may have a method ``cost(config) -> Mapping[str, float]``: what a configuration costs, such as parameters
 or milliseconds, without its training. A ``[costs.NAME]`` table with ``measured = true`` asks it before the search for a

@@ -37,6 +37,8 @@ class CnnEvaluator:
     """Trains the CNN of a configuration and validates it after every epoch. The fields are the TOML keys."""
 
     score_metric: ClassVar[str] = "val_accuracy"
+    score_goal: ClassVar[str] = "maximize"
+    reported_metrics: ClassVar[tuple[str, ...]] = ("val_accuracy", "train_loss")
 
     folder: InitVar[Path]
 

@@ -59,12 +59,14 @@ class Subject:
     config: Mapping[str, Any]
     code: str
     seed: int = 0
+    goal: str | None = None
+    """Of the search; None: there is none."""
     device: str = "cpu"
     threads: int = 1
 
     def build(self, **changes: Any) -> Evaluator:
         """The evaluator, with other options where `changes` say so. Raises `EvaluatorError`."""
-        return build(self.kind, {**self.options, **changes}, self.folder, self.space)
+        return build(self.kind, {**self.options, **changes}, self.folder, self.space, self.goal)
 
 
 @dataclass
@@ -91,9 +93,10 @@ def examine(subject: Subject) -> Iterator[Finding]:
 
     An evaluation that raises ends the examination with a bad finding.
     """
+    evaluator = subject.build()
     yield _refuses_the_impossible(subject)
     with tempfile.TemporaryDirectory() as folder:
-        examination = _Examination(subject, subject.build(), Path(folder))
+        examination = _Examination(subject, evaluator, Path(folder))
         for check in (
             examination.scores,
             examination.reports_every_epoch,
@@ -146,6 +149,9 @@ class _Examination:
     def _last_report(self, metrics: Mapping[str, float]) -> tuple[Verdict, str]:
         result, metric = self._whole.result, getattr(self._evaluator, "score_metric", None)
         assert result is not None
+        declared = getattr(self._evaluator, "reported_metrics", None)
+        if declared is not None and {*declared} != {*metrics}:
+            return Verdict.BAD, f"it reported {', '.join(metrics)}; reported_metrics says {', '.join(declared)}"
         if metric is None:
             return Verdict.GOOD, f"{len(self._whole.steps)} of them: {', '.join(metrics)}"
         if metric not in metrics or metrics[metric] != result.value:

@@ -108,6 +108,10 @@ class LoraClassifyEvaluator(LoraEvaluator):
         numbers = {name: number for number, name in enumerate(classes)}
         return LabelledTexts(tokens, [numbers[row.label(self.label)] for row in rows], tokenizer.pad_token_id)
 
+    @property
+    def _measures(self) -> tuple[str, ...]:
+        return (*SCORES, "loss")
+
     def _validate(self, model: Any, examples: Examples, context: Context) -> dict[str, float]:
         answers, labels, loss = [], [], 0.0
         for batch in self._batches(examples):

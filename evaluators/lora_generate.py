@@ -152,6 +152,10 @@ class LoraGenerateEvaluator(LoraEvaluator):
         tokens: list[int] = self._tokenizer(text, add_special_tokens=begin)["input_ids"]
         return tokens
 
+    @property
+    def _measures(self) -> tuple[str, ...]:
+        return ("loss", "chrf") if self.generate else ("loss",)
+
     def _validate(self, model: Any, examples: Examples, context: Context) -> dict[str, float]:
         loss, labels = 0.0, 0
         for batch in self._batches(examples):

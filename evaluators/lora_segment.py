@@ -72,6 +72,10 @@ class LoraSegmentEvaluator(LoraEvaluator):
                 "take the size that it was trained with"
             ) from error
 
+    @property
+    def _measures(self) -> tuple[str, ...]:
+        return (*SCORES, "loss")
+
     def _validate(self, model: Any, examples: Examples, context: Context) -> dict[str, float]:
         classes = model.config.num_labels
         iou = MulticlassJaccardIndex(classes, ignore_index=UNLABELLED)

@@ -85,6 +85,21 @@ class LoraEvaluator(ABC):
         """The reported metric that is the score."""
         return f"val_{self.score}"
 
+    @property
+    def score_goal(self) -> str:
+        """Which scores are better."""
+        return "minimize" if self.score == "loss" else "maximize"
+
+    @property
+    def reported_metrics(self) -> tuple[str, ...]:
+        """What every epoch reports."""
+        return (*(f"val_{name}" for name in self._measures), "train_loss")
+
+    @property
+    @abstractmethod
+    def _measures(self) -> tuple[str, ...]:
+        """The names of what `_validate` measures."""
+
     @abstractmethod
     def _validate(self, model: Any, examples: Examples, context: Context) -> dict[str, float]:
         """Metrics of `model`, the score's among them; without gradients, in evaluation mode."""

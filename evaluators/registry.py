@@ -29,7 +29,9 @@ EXTRAS = {"cnn": "cnn", "lora-classify": "lora", "lora-generate": "lora", "lora-
 """The optional dependencies of a kind."""
 
 
-def build(kind: str, options: Mapping[str, Any], folder: Path, space: Mapping[str, Sequence[Any]]) -> Evaluator:
+def build(
+    kind: str, options: Mapping[str, Any], folder: Path, space: Mapping[str, Sequence[Any]], goal: str | None = None
+) -> Evaluator:
     """The evaluator of an ``[evaluator]`` table.
 
     Args:
@@ -37,6 +39,7 @@ def build(kind: str, options: Mapping[str, Any], folder: Path, space: Mapping[st
         options: The table without its ``kind``.
         folder: Where relative paths start.
         space: Each position's options, for the evaluator's ``check_space`` if it has one.
+        goal: ``maximize`` or ``minimize``, where its scores are searched.
 
     Raises:
         EvaluatorError: one line that names the key, what is wrong and the mend.
@@ -47,10 +50,22 @@ def build(kind: str, options: Mapping[str, Any], folder: Path, space: Mapping[st
     except OptionError as error:
         raise EvaluatorError(str(error)) from None
     evaluator: Evaluator = cls(**options, folder=folder)
+    _check_goal(kind, evaluator, goal)
     check_space = getattr(evaluator, "check_space", None)
     if check_space is not None:
         check_space(space)
     return evaluator
+
+
+def _check_goal(kind: str, evaluator: Evaluator, goal: str | None) -> None:
+    wanted = getattr(evaluator, "score_goal", None)
+    if None not in (goal, wanted) and goal != wanted:
+        score = getattr(evaluator, "score_metric", "the score")
+        better = "lower" if wanted == "minimize" else "higher"
+        raise EvaluatorError(
+            f'[search] goal = "{goal}" looks for the worst: {score} of kind = "{kind}" is better the {better} it is; '
+            f'say goal = "{wanted}"'
+        )
 
 
 def class_of(kind: str) -> Any:

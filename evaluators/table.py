@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ncode_search.evaluators.base import Context, EvaluatorError, Result
 
@@ -42,6 +42,8 @@ class Table:
 @dataclass(frozen=True, kw_only=True)
 class TableEvaluator:
     """Scores a code by its row of a table. The fields are the TOML keys."""
+
+    reported_metrics: ClassVar[tuple[str, ...]] = ()
 
     folder: InitVar[Path]
 

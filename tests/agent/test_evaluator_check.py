@@ -41,6 +41,20 @@ def test_exit_code_1_where_one_does_not(tmp_path: Path) -> None:
     assert "FAILED  resumes" in done.stdout
 
 
+GOAL = "[search]\nhistory = 'h.db'\ngoal = 'minimize'\n[space]\nnorm = ['batch', 'group']\n[evaluator]\nkind = 'cnn'\n"
+
+
+@pytest.mark.parametrize("arguments", [["check-evaluator"], ["run"], ["tabulate", "-o", "t.csv"], ["prune"]])
+def test_no_command_looks_for_the_worst(tmp_path: Path, arguments: list[str]) -> None:
+    (tmp_path / "search.toml").write_text(GOAL)
+    command = [sys.executable, "-m", "ncode_search.agent", *arguments, "search.toml"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith('ncode: search.toml: [search] goal = "minimize" looks for the worst: val_accuracy')
+    assert [path.name for path in tmp_path.iterdir()] == ["search.toml"]
+
+
 @pytest.mark.parametrize(
     ("function", "arguments", "said"),
     [

@@ -17,6 +17,8 @@ from ncode_search.agent.history import History, Objective, Trial
 from ncode_search.agent.observations import Observations
 from ncode_search.agent.observer import Observer
 from ncode_search.agent.ranking.base import RankerInfo
+from ncode_search.agent.running import run_file
+from ncode_search.agent.search_file import NOTHING
 from ncode_search.agent.session import Session
 from ncode_search.agent.settings import RankerSettings
 from ncode_search.agent.states import TrialState
@@ -139,17 +141,31 @@ def test_the_median_rule_is_that_of_plain_statistics(history: History) -> None:
 )
 def test_what_a_rule_lacks_is_named(changes, said: str) -> None:
     with pytest.raises(EvaluatorError, match=said):
-        Judge(stopping(**changes), lambda config, context: 0.0)
+        Judge(stopping(**changes), lambda config, context: 0.0, {})
+
+
+class FourEpochs:
+    score_metric, reported_metrics, epochs = "loss", ("loss", "other"), 4
+
+    def __call__(self, config, context) -> float:
+        return 0.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "space", "said"),
+    [
+        ({}, {}, r"\[search\] most_epochs = 9: the evaluator trains for epochs = 4; leave most_epochs out, or set"),
+        ({"most_epochs": None}, {"epochs": [2, 4]}, r'stop = "asha" compares .*\[space\] has a position epochs; take'),
+        ({"metric": "nope"}, {}, r'metric = "nope" is none that the evaluator reports; name one of loss, other'),
+    ],
+)
+def test_what_does_not_fit_the_evaluator_is_refused(changes, space, said: str) -> None:
+    with pytest.raises(EvaluatorError, match=said):
+        Judge(stopping(**{"metric": None, **changes}), FourEpochs(), space)
 
 
 def test_a_rule_takes_what_the_evaluator_says(history: History) -> None:
-    class Evaluator:
-        score_metric, epochs = "loss", 4
-
-        def __call__(self, config, context) -> float:
-            return 0.0
-
-    judge = Judge(stopping(metric=None, most_epochs=None), Evaluator())
+    judge = Judge(stopping(metric=None, most_epochs=None), FourEpochs(), {})
     assert judge.score(1, {"loss": 2, "other": 1}) == 2.0
     with pytest.raises(LookupError, match="loss is not among the reported a, b; mend"):
         judge.score(1, {"a": 1, "b": 1})
@@ -369,12 +385,52 @@ def test_a_metric_that_is_no_number_fails_the_trial_with_its_reason(make_search)
         ({"stop": "asha", "least_epochs": 4, "most_epochs": 4}, "most_epochs is 4; allowed: whole numbers from 5"),
         ({"stop": "asha"}, r"\[search\] metric is missing"),
         ({"stop": "asha", "metric": "accuracy"}, r"\[search\] most_epochs is missing"),
+        ({"metric": "accuracy"}, "metric is of no use without stop; say stop = 'asha' or 'median', or leave it out"),
+        ({"reduction": 2}, "reduction is of no use without stop"),
+        ({"least_epochs": 2}, "least_epochs is of no use without stop"),
+        ({"most_epochs": 9}, "most_epochs is of no use without stop"),
     ],
 )
 def test_wrong_settings_are_refused_before_anything_is_written(make_search: Callable, tmp_path, settings, said) -> None:
     with pytest.raises(InputError, match=said):
         make_search("curve", trials=3, **settings).run()
     assert not (tmp_path / "search.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("search", "space", "message"),
+    [
+        (
+            "most_epochs = 9",
+            '"norm" = ["batch", "group"]',
+            "most_epochs = 9: the evaluator trains for epochs = 4; leave most_epochs out, or set [evaluator] "
+            "epochs = 9",
+        ),
+        (
+            "",
+            '"epochs" = [2, 4]',
+            'stop = "asha" compares trials of as many epochs, but [space] has a position epochs; take it out, or leave '
+            "stop out",
+        ),
+        (
+            'metric = "nope"',
+            '"norm" = ["batch", "group"]',
+            'metric = "nope" is none that the evaluator reports; name one of val_accuracy, train_loss',
+        ),
+    ],
+)
+def test_a_search_that_would_stop_trials_wrongly_ends_before_it_trains(
+    tmp_path: Path, search: str, space: str, message: str
+) -> None:
+    path = tmp_path / "search.toml"
+    path.write_text(
+        f'[search]\nhistory = "h.db"\nstop = "asha"\n{search}\n[space]\n{space}\n[evaluator]\nkind = "cnn"\n'
+        '[ranker]\nkind = "random"\n'
+    )
+    with pytest.raises(InputError) as raised:
+        run_file(path, NOTHING, quiet=True)
+    assert str(raised.value) == f"{path}: [search] {message}"
+    assert [file.name for file in tmp_path.iterdir()] == ["search.toml"]
 
 
 def test_a_stop_that_the_agent_is_yet_to_hear_of_is_not_gone_on_with(tmp_path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from ncode_search.evaluators.base import EvaluatorError
 from ncode_search.evaluators.conformance import Finding, Subject, Verdict, examine
+from ncode_search.evaluators.python import PythonEvaluator
 from ncode_search.evaluators.registry import KINDS
 
 from .tiny_models import write_decoder, write_encoder, write_prompts, write_scenes, write_segmenter, write_texts
@@ -75,6 +76,12 @@ NOTES = {
 
 def findings(one: Subject) -> dict[str, Finding]:
     return {finding.check: finding for finding in examine(one)}
+
+
+def test_what_is_reported_has_to_be_what_is_declared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PythonEvaluator, "reported_metrics", ("accuracy",), raising=False)
+    found = findings(trainer("train"))["reports every epoch"]
+    assert (found.verdict, found.text) == (Verdict.BAD, "it reported loss; reported_metrics says accuracy")
 
 
 @pytest.mark.parametrize("kind", KINDS)

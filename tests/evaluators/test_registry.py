@@ -16,6 +16,8 @@ from ncode_search.evaluators.cnn import CnnEvaluator
 from ncode_search.evaluators.registry import EXTRAS, KINDS, build
 from ncode_search.evaluators.table import TableEvaluator
 
+from .tiny_models import write_decoder, write_prompts
+
 MakeContext = Callable[..., Context]
 
 
@@ -91,6 +93,26 @@ def test_lets_the_evaluator_check(tmp_path: Path, table_folder: Path) -> None:
     assert _refused("cnn", {"epochs": 0}, tmp_path) == "[evaluator] epochs = 0: must be an integer from 1"
     assert '[space] "norm": a CNN cannot have the option' in _refused("cnn", {}, tmp_path, {"norm": ["bach"]})
     assert "[space] has 0;" in _refused("table", {"path": "table.csv", "metric": "accuracy"}, table_folder)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "wrong", "message"),
+    [
+        ("cnn", {}, "minimize", 'val_accuracy of kind = "cnn" is better the higher it is; say goal = "maximize"'),
+        ("lora-generate", {}, "maximize", 'val_loss of kind = "lora-generate" is better the lower it is; say goal ='),
+        ("lora-generate", {"score": "chrf", "generate": 1}, "minimize", "val_chrf of kind"),
+    ],
+)
+def test_refuses_a_goal_that_looks_for_the_worst(
+    tmp_path: Path, kind: str, options: dict[str, Any], wrong: str, message: str
+) -> None:
+    if kind == "lora-generate":
+        model = write_decoder(tmp_path / "model").name
+        options = {**options, "model": model, "max_tokens": 24, **write_prompts(tmp_path)}
+    with pytest.raises(EvaluatorError) as error:
+        build(kind, options, tmp_path, {}, wrong)
+    assert str(error.value).startswith(f'[search] goal = "{wrong}" looks for the worst: {message}')
+    build(kind, options, tmp_path, {}, {"maximize": "minimize", "minimize": "maximize"}[wrong])
 
 
 @pytest.mark.parametrize("missing", ["torch", "sklearn.datasets", "PIL"])
