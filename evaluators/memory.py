@@ -7,6 +7,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+_SIGNS = (
+    "DefaultCPUAllocator: ",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+"""What plain RuntimeErrors of torch's say where its allocator, the driver or one of its libraries got no memory."""
+
 
 class PeakMemory:
     """Measures from its making on, in the process that evaluates.
@@ -44,9 +52,8 @@ def _is_of_torch(error: BaseException) -> bool:
     torch = sys.modules.get("torch")
     if torch is None:
         return False
-    # On the CPU torch's allocator raises a plain RuntimeError.
     return isinstance(error, torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and "DefaultCPUAllocator: " in str(error)
+        isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
     )
 
 
