@@ -2,10 +2,14 @@
 
 GPUs are what the driver's ``nvidia-smi`` lists, as far as ``CUDA_VISIBLE_DEVICES`` lets them be seen; without one,
 workers use the CPU. A worker process sees its own GPU only.
+
+Numbers of GPUs are those of ``nvidia-smi``, in the order of the PCI bus. CUDA counts the fastest first unless it is
+told otherwise, so every process that is bound to a device is told.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 from collections.abc import Sequence
@@ -59,6 +63,16 @@ def assign(wanted: SearchSettings) -> list[Device]:
     return [_device(gpus.get(name), threads) for name in slots]
 
 
+def take_one(wanted: SearchSettings) -> Device:
+    """The first device that a search wants, with all CPU cores; this process is bound to it, as a worker is.
+
+    To be called before torch is imported. Raises `InputError` as `assign` does.
+    """
+    device = assign(dataclasses.replace(wanted, workers=1, workers_per_device=None))[0]
+    os.environ.update(device.environment)
+    return device
+
+
 def list_gpus() -> list[Gpu]:
     """The GPUs that a worker may use: those of ``CUDA_VISIBLE_DEVICES``, else all that the driver lists."""
     listed = _ask_driver()
@@ -82,7 +96,8 @@ def cpu_memory() -> int:
 
 def gibibytes(count: int) -> str:
     """Bytes for a person."""
-    return f"{count / 2**30:.3g} GiB"
+    size = count / 2**30
+    return f"{size:.3g} GiB" if size < 999.5 else f"{size:,.0f} GiB"
 
 
 def _ask_driver() -> list[tuple[str, str, int | None]]:
@@ -103,7 +118,9 @@ def _named(devices: str | Sequence[str], gpus: list[str]) -> list[str]:
     for name in names:
         if name != "cpu" and name not in gpus:
             there = ", ".join(["cpu", *gpus])
-            raise InputError(f"devices: there is no {name}; this machine has {there} (`ncode doctor` lists them)")
+            raise InputError(
+                f"[search] devices: there is no {name}; this machine has {there} (`ncode doctor` lists them)"
+            )
     return names
 
 
@@ -115,9 +132,9 @@ def _room(name: str, memory: int | None, wanted: SearchSettings) -> int:
         return count
     fit = memory // need
     if fit < 1 or (wanted.workers_per_device is not None and wanted.workers_per_device > fit):
-        many = "no trial" if fit < 1 else f"{fit} trials at a time"
+        many = f"only {fit} at a time" if fit else "none"
         raise InputError(
-            f"memory: {many} of {gibibytes(need)} fit on {name}, which has {gibibytes(memory)}; "
+            f"[search] memory: of trials of {gibibytes(need)}, {many} can be on {name}, which has {gibibytes(memory)}; "
             "lower it, or take other devices or fewer workers_per_device"
         )
     if wanted.workers_per_device is None and wanted.workers is None:
@@ -128,13 +145,15 @@ def _room(name: str, memory: int | None, wanted: SearchSettings) -> int:
 def _take(slots: list[str], wanted: SearchSettings) -> list[str]:
     assert wanted.workers is not None
     if len(slots) < wanted.workers:
-        raise InputError(f"workers is {wanted.workers}, but {len(slots)} fit on the devices; lower it, or memory")
+        raise InputError(
+            f"[search] workers is {wanted.workers}, but {len(slots)} fit on the devices; lower it, or memory"
+        )
     return slots[: wanted.workers]
 
 
 def _device(gpu: Gpu | None, threads: int) -> Device:
     environment = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
-    environment["CUDA_VISIBLE_DEVICES"] = gpu.number if gpu else ""
+    environment |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": gpu.number if gpu else ""}
     if gpu is None:
         return Device("cpu", "cpu", threads, environment)
     return Device(gpu.name, "cuda:0", threads, environment)

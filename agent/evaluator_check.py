@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ncode_search.agent.devices import assign
+from ncode_search.agent.devices import Device, take_one
 from ncode_search.agent.errors import InputError
 from ncode_search.agent.observations import ObservationLog
 from ncode_search.agent.pool import CandidatePool
@@ -27,13 +26,14 @@ def check_lines(path: Path, code: str | None) -> Iterator[tuple[str, bool]]:
     file, code or evaluator.
     """
     file = SearchFile.load(path)
-    subject = _subject(file, code)
-    config = ", ".join(f"{name} {option_text(option)}" for name, option in subject.config.items())
-    yield f"{path}: {subject.kind}, on {subject.device}, code {subject.code} ({config})", True
     try:
+        device = take_one(file.settings)
+        subject = _subject(file, code, device)
+        config = ", ".join(f"{name} {option_text(option)}" for name, option in subject.config.items())
+        yield f"{path}: {subject.kind}, on {device.name}, code {subject.code} ({config})", True
         for finding in examine(subject):
             yield _line(finding), finding.verdict is not Verdict.BAD
-    except EvaluatorError as error:
+    except (InputError, EvaluatorError) as error:
         raise InputError(f"{path}: {error}") from None
 
 
@@ -41,14 +41,13 @@ def _line(finding: Finding) -> str:
     return f"{finding.verdict.value:<6}  {finding.check:<26}  {finding.text}"
 
 
-def _subject(file: SearchFile, code: str | None) -> Subject:
+def _subject(file: SearchFile, code: str | None, device: Device) -> Subject:
     options: dict[str, Any] = dict(file.evaluator)
-    device = assign(dataclasses.replace(file.settings, workers=1, workers_per_device=None))[0]
     vector = _drawn(file.space, file.settings.seed) if code is None else file.space.from_text([code])[0]
     return Subject(
         kind=options.pop("kind"),
         options=options,
-        folder=file.path.parent,
+        folder=file.path.parent.absolute(),
         space=file.space.positions,
         config=file.space.decode(vector),
         code=file.space.to_text(vector[np.newaxis])[0],

@@ -5,7 +5,6 @@ What the supernet does not choose, such as widths, stands at the middle option m
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ncode_search.agent import devices
 from ncode_search.agent.bench.report import write_atomically
+from ncode_search.agent.devices import take_one
 from ncode_search.agent.errors import InputError
 from ncode_search.agent.pruned_file import pruned_text
 from ncode_search.agent.pruned_space import PrunedSpace, Saliency, l1_saliency, prune
@@ -59,19 +58,18 @@ def _train(file: SearchFile, config: Mapping[str, Any], epochs: int, folder: Pat
     accuracies: list[float] = []
     options = dict(file.evaluator)
     kind = options.pop("kind")
-    one = dataclasses.replace(file.settings, workers=1, workers_per_device=None)
-    device = devices.assign(one)[0]
-    context = Context(
-        trial=0, code="", seed=file.settings.seed, device=device.torch_name, threads=device.threads,
-        folder=file.path.parent, report=lambda step, **metrics: accuracies.append(metrics["val_accuracy"]),
-        trial_folder=folder,
-    )  # fmt: skip
+    home = file.path.parent.absolute()
     try:
-        evaluator: Any = build(kind, options, file.path.parent.absolute(), file.space.positions, file.settings.goal)
+        device = take_one(file.settings)
+        context = Context(
+            trial=0, code="", seed=file.settings.seed, device=device.torch_name, threads=device.threads, folder=home,
+            report=lambda step, **metrics: accuracies.append(metrics["val_accuracy"]), trial_folder=folder,
+        )  # fmt: skip
+        evaluator: Any = build(kind, options, home, file.space.positions, file.settings.goal)
         if not hasattr(evaluator, "supernet"):
             raise EvaluatorError(f'[evaluator] kind = "{kind}" has no supernet; it takes kind = "cnn" with cells')
         return evaluator.supernet(file.space.positions, config, epochs, context).to("cpu"), accuracies[-1]
-    except (EvaluatorError, DivergedError) as error:
+    except (InputError, EvaluatorError, DivergedError) as error:
         raise InputError(f"{file.path}: {error}") from None
 
 

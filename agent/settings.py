@@ -46,7 +46,8 @@ class SearchSettings:
     workers_per_device: int | None = None
     """Evaluator processes on each device; default: one, or as many as `memory` lets be there."""
     memory: str | int | None = None
-    """What a trial needs of its device's memory: bytes, or text such as ``"4 GiB"``, ``"500 MB"``."""
+    """What a trial needs of its device's memory: text such as ``"4 GiB"``, ``"500 MB"``. A number has no unit and is
+    refused."""
     seed: int = 0
     """Every random draw comes from it and the trial's number."""
     goal: str = "maximize"
@@ -111,7 +112,7 @@ class SearchSettings:
         if not names or not all(isinstance(name, str) and _DEVICE.fullmatch(name) for name in names):
             raise InputError(f'devices is {self.devices!r}; allowed: "auto", "cpu", "cuda:0", or a list of such names')
         if self.memory is not None:
-            object.__setattr__(self, "memory", parse_size("memory", self.memory))
+            parse_size("memory", self.memory)
 
     def _check_stopping(self) -> None:
         if self.stop not in (None, *STOPS):
@@ -131,7 +132,7 @@ class SearchSettings:
     @property
     def memory_bytes(self) -> int | None:
         """`memory` in bytes."""
-        return None if self.memory is None else int(self.memory)
+        return None if self.memory is None else parse_size("memory", self.memory)
 
     @property
     def timeout_seconds(self) -> float | None:
@@ -245,12 +246,12 @@ def parse_duration(name: str, value: str | float) -> float:
 
 
 def parse_size(name: str, value: str | int) -> int:
-    """Bytes from a number of them or from text such as ``"4 GiB"``. Raises `InputError` for anything else."""
-    if isinstance(value, str) and (match := re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]i?)?B\s*", value)):
-        value = round(float(match[1]) * _SIZES[match[2] or ""])
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 2**60:
-        raise InputError(f'{name} is {value!r}; allowed: bytes above 0, or text such as "4 GiB", "500 MB"')
-    return value
+    """Bytes from text such as ``"4 GiB"``. Raises `InputError` for anything else, a number without a unit as well."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]i?)?B\s*", value) if isinstance(value, str) else None
+    size = round(float(match[1]) * _SIZES[match[2] or ""]) if match else 0
+    if not 0 < size < 2**60:
+        raise InputError(f'{name} is {value!r}; allowed: a size above 0 with its unit, such as "4 GiB", "500 MB"')
+    return size
 
 
 def check_keep(keep: int | float) -> None:

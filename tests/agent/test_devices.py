@@ -5,6 +5,8 @@ The GPUs are those that a program ``nvidia-smi`` on the path lists: so are real 
 
 import os
 import stat
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ncode_search import SearchSpace
-from ncode_search.agent.devices import Device, Gpu, assign, available_cores, cpu_memory, list_gpus
+from ncode_search.agent.devices import Device, Gpu, assign, available_cores, cpu_memory, gibibytes, list_gpus
 from ncode_search.agent.errors import InputError
 from ncode_search.agent.search_file import Overrides, SearchFile
 from ncode_search.agent.settings import SearchSettings, parse_size
@@ -66,6 +68,8 @@ def test_gpus_are_taken_in_turn(with_gpus) -> None:
         "cuda:1", "cuda:0", max(1, available_cores() // 2), assign(SearchSettings())[1].environment
     )
     assert assign(SearchSettings())[1].environment["CUDA_VISIBLE_DEVICES"] == "1"
+    # nvidia-smi's numbers are in this order, CUDA's are not unless it is told.
+    assert assign(SearchSettings())[1].environment["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
 
 
 @pytest.mark.parametrize(
@@ -86,37 +90,41 @@ def test_only_visible_gpus_are_used(with_gpus, monkeypatch, visible: str, expect
 
 def test_memory_says_how_many_fit(with_gpus) -> None:
     with_gpus(TWO)
-    need = 10 << 30
+    need = "10 GiB"
     assert Counter(names(memory=need)) == {"cuda:0": 2, "cuda:1": 4}
     assert names(memory=need, workers=5) == ["cuda:0", "cuda:1"] * 2 + ["cuda:1"]
     assert names(memory=need, workers_per_device=2) == ["cuda:0", "cuda:1"] * 2
-    assert len(names(devices="cpu", memory=1 << 20)) == available_cores()
-    assert names(devices="cpu", memory=cpu_memory()) == ["cpu"]
+    assert len(names(devices="cpu", memory="1 MiB")) == available_cores()
+    assert names(devices="cpu", memory=f"{cpu_memory()} B") == ["cpu"]
 
 
 @pytest.mark.parametrize(
     ("wanted", "said"),
     [
-        ({"devices": ["cuda:2"]}, r"devices: there is no cuda:2; this machine has cpu, cuda:0, cuda:1"),
-        ({"memory": 30 << 30}, r"memory: no trial of 30 GiB fit on cuda:0, which has 24 GiB"),
-        ({"memory": 20 << 30, "workers_per_device": 2}, r"memory: 1 trials at a time of 20 GiB fit on cuda:0"),
-        ({"memory": 20 << 30, "workers": 9}, r"workers is 9, but 3 fit on the devices"),
+        ({"devices": ["cuda:2"]}, "devices: there is no cuda:2; this machine has cpu, cuda:0, cuda:1"),
+        ({"memory": "30 GiB"}, "memory: of trials of 30 GiB, none can be on cuda:0, which has 24 GiB"),
+        ({"memory": "2 TiB"}, "memory: of trials of 2,048 GiB, none can be on cuda:0"),
+        (
+            {"memory": "20 GiB", "workers_per_device": 2},
+            "memory: of trials of 20 GiB, only 1 at a time can be on cuda:0",
+        ),
+        ({"memory": "20 GiB", "workers": 9}, "workers is 9, but 3 fit on the devices"),
     ],
 )
 def test_what_does_not_fit_is_refused(with_gpus, wanted, said: str) -> None:
     with_gpus(TWO)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=rf"^\[search\] {said}"):
         assign(SearchSettings(**wanted))
 
 
 def test_an_old_driver_that_does_not_know_the_memory_lists_its_gpus(with_gpus) -> None:
     with_gpus("0, GPU-aaa, [N/A]\n")
     assert list_gpus() == [Gpu("0", None)]
-    assert names(memory=1 << 40) == ["cuda:0"]
+    assert names(memory="1 TiB") == ["cuda:0"]
 
 
 @pytest.mark.parametrize(
-    ("text", "size"), [("4 GiB", 4 << 30), ("1.5GB", 1_500_000_000), ("500 MB", 500_000_000), ("7B", 7), (12, 12)]
+    ("text", "size"), [("4 GiB", 4 << 30), ("1.5GB", 1_500_000_000), ("500 MB", 500_000_000), ("7B", 7)]
 )
 def test_sizes(text, size: int) -> None:
     assert parse_size("memory", text) == size
@@ -125,8 +133,9 @@ def test_sizes(text, size: int) -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"memory": "4 gigs"}, "memory is '4 gigs'; allowed: bytes above 0, or text such as \"4 GiB\""),
-        ({"memory": "0 GB"}, "memory is 0"),
+        ({"memory": "4 gigs"}, "memory is '4 gigs'; allowed: a size above 0 with its unit, such as \"4 GiB\""),
+        ({"memory": "0 GB"}, "memory is '0 GB'"),
+        ({"memory": 4}, "memory is 4; allowed: a size above 0 with its unit"),
         ({"memory": True}, "memory is True"),
         ({"workers": 0}, "workers is 0"),
         ({"workers_per_device": 0}, "workers_per_device is 0"),
@@ -147,7 +156,7 @@ def test_a_search_file_may_list_devices(load_file, tmp_path: Path) -> None:
         '[space]\na = [0, 1]\n[evaluator]\nkind = "python"\nfunction = "m:f"\n'
     )
     settings = load_file(text).settings
-    assert (settings.devices, settings.workers_per_device, settings.memory) == (["cpu"], 2, 1 << 20)
+    assert (settings.devices, settings.workers_per_device, settings.memory_bytes) == (["cpu"], 2, 1 << 20)
     overridden = SearchFile.load(tmp_path / "search.toml", Overrides(workers=3)).settings
     assert (overridden.workers, overridden.workers_per_device) == (3, None)
 
@@ -162,6 +171,53 @@ def test_each_worker_sees_its_own_gpu(with_gpus, make_search, witness: Path) -> 
     assert len({line[2] for line in lines}) == 4, "two processes a GPU"
     with search.history() as history:
         assert {trial.device for trial in history.trials()} == {"cuda:0", "cuda:1"}
+
+
+SEES = """
+import os, sys
+from pathlib import Path
+
+seen = (os.environ["CUDA_VISIBLE_DEVICES"], os.environ["CUDA_DEVICE_ORDER"], "torch" in sys.modules)
+Path(__file__).with_name("seen.txt").write_text(repr(seen))
+
+
+def evaluate(config, context):
+    return float(context.folder.is_absolute())
+"""
+
+
+@pytest.mark.parametrize("command", ["check-evaluator", "prune"])
+def test_commands_that_train_in_their_own_process_see_the_gpu_of_the_file(with_gpus, tmp_path, command: str) -> None:
+    with_gpus(TWO)
+    (tmp_path / "mine.py").write_text(SEES)
+    (tmp_path / "search.toml").write_text(
+        '[search]\nhistory = "h.db"\ndevices = ["cuda:1"]\n[space]\na = [0, 1]\n'
+        '[evaluator]\nkind = "python"\nfunction = "mine:evaluate"\n'
+    )
+    arguments = [sys.executable, "-m", "ncode_search.agent", command, "search.toml"]
+    done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
+    assert (tmp_path / "seen.txt").read_text() == "('1', 'PCI_BUS_ID', False)"
+    if command == "check-evaluator":
+        assert done.stdout.startswith("search.toml: python, on cuda:1, code ")
+        assert "scores                      1\n" in done.stdout, "the folder is absolute"
+
+
+@pytest.mark.parametrize("command", ["check-evaluator", "prune"])
+def test_their_errors_about_devices_name_the_file(tmp_path, command: str) -> None:
+    path = tmp_path / "search.toml"
+    path.write_text('[search]\nhistory = "h.db"\ndevices = "cuda:7"\n[space]\na = [0, 1]\n[evaluator]\nkind = "cnn"\n')
+    arguments = [sys.executable, "-m", "ncode_search.agent", command, str(path)]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"ncode: {path}: [search] devices: there is no cuda:7")
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(24 << 30, "24 GiB"), (1023 << 30, "1,023 GiB"), (1 << 40, "1,024 GiB"), (1 << 20, "0.000977 GiB")],
+)
+def test_sizes_are_readable(size: int, text: str) -> None:
+    assert gibibytes(size) == text
 
 
 # Out of memory
