@@ -25,7 +25,7 @@ from ncode_search.evaluators.cnn_recipe import Recipe, check_recipe
 from ncode_search.evaluators.images import ImageData, Split, digits, divided_folder, image_folder
 from ncode_search.evaluators.options import require
 from ncode_search.evaluators.supernet import Supernet
-from ncode_search.evaluators.torch_state import get_random_state, set_random_state, trial_state
+from ncode_search.evaluators.torch_state import get_random_state, import_compiler, set_random_state, trial_state
 
 Penalty = Callable[[], torch.Tensor]
 """What is added to the loss of a batch."""
@@ -82,8 +82,7 @@ class CnnEvaluator:
         self._check_numbers()
         object.__setattr__(self, "_images", self._load(folder / self.data))
         self._check_shift("[evaluator] shift", self.shift)
-        # The first optimizer of a process imports torch's compiler: two seconds that are no trial's own.
-        torch.optim.AdamW([torch.zeros(1, requires_grad=True)])
+        import_compiler()
 
     def _load(self, path: Path) -> ImageData:
         if self.data == "digits":

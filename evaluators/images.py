@@ -14,6 +14,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from ncode_search.evaluators.base import EvaluatorError
+from ncode_search.evaluators.picture_files import open_picture
 
 
 @dataclass(frozen=True)
@@ -161,15 +162,8 @@ def _files(folder: Path) -> list[Path]:
 
 def _load_image(file: Path, image_size: int) -> NDArray[np.uint8]:
     """Shape ``(image_size, image_size, 3)``."""
-    try:
-        with Image.open(file) as image:
-            resized = image.convert("RGB").resize((image_size, image_size), Image.Resampling.BILINEAR)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = " ".join(str(error).split())
-        raise EvaluatorError(
-            f"[evaluator] data: cannot read {file} as an image ({reason}); repair or remove it"
-        ) from error
-    return np.asarray(resized)
+    picture = open_picture(file, "RGB")
+    return np.asarray(picture.resize((image_size, image_size), Image.Resampling.BILINEAR))
 
 
 def _without_colour(splits: list[Split]) -> list[Split]:

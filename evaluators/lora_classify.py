@@ -20,7 +20,7 @@ from ncode_search.evaluators.base import Context, EvaluatorError
 from ncode_search.evaluators.lora_training import Batch, Examples, LoraEvaluator
 from ncode_search.evaluators.options import require
 from ncode_search.evaluators.pretrained import check_length, load_tokenizer
-from ncode_search.evaluators.text_files import Row, read_rows
+from ncode_search.evaluators.text_files import Row, read_parts
 
 SCORES = ("accuracy", "macro_f1")
 
@@ -72,8 +72,7 @@ class LoraClassifyEvaluator(LoraEvaluator):
         self._check_options()
         require(self.max_tokens >= 1, "max_tokens", self.max_tokens, "at least 1")
         require(self.score in SCORES, "score", self.score, " or ".join(SCORES))
-        files = {"train": self.train, "val": self.val, **({"test": self.test} if self.test else {})}
-        rows = {key: read_rows(key, file, folder) for key, file in files.items()}
+        rows = read_parts(folder, train=self.train, val=self.val, test=self.test)
         classes = self._classes(rows)
         tokenizer = load_tokenizer(self.model, folder)
         self._load_base(

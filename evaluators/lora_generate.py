@@ -21,7 +21,7 @@ from ncode_search.evaluators.base import Context, EvaluatorError
 from ncode_search.evaluators.lora_training import Batch, Examples, LoraEvaluator
 from ncode_search.evaluators.options import require
 from ncode_search.evaluators.pretrained import check_length, load_tokenizer
-from ncode_search.evaluators.text_files import Row, read_rows
+from ncode_search.evaluators.text_files import Row, read_parts
 
 SCORES = ("loss", "chrf")
 IGNORED = -100
@@ -117,8 +117,7 @@ class LoraGenerateEvaluator(LoraEvaluator):
         require(self.generate >= 0, "generate", self.generate, "zero or a positive number")
         require(self.score in SCORES, "score", self.score, " or ".join(SCORES))
         require(self.score != "chrf" or self.generate > 0, "generate", self.generate, 'at least 1 with score = "chrf"')
-        files = {"train": self.train, "val": self.val, **({"test": self.test} if self.test else {})}
-        rows = {key: read_rows(key, file, folder) for key, file in files.items()}
+        rows = read_parts(folder, train=self.train, val=self.val, test=self.test)
         object.__setattr__(self, "_tokenizer", load_tokenizer(self.model, folder))
         # With a cache, transformers does not tell packed examples apart.
         self._load_base(AutoModelForCausalLM, folder, train_head=False, use_cache=False)

@@ -45,13 +45,16 @@ class LoraSegmentEvaluator(LoraEvaluator):
         require(1 <= self.image_size <= 4096, "image_size", self.image_size, "from 1 to 4096")
         require(self.classes == 0 or 2 <= self.classes <= UNLABELLED, "classes", self.classes, "from 2 to 255")
         require(self.score in SCORES, "score", self.score, " or ".join(SCORES))
-        scale = image_scale(self.model, folder)
-        parts = read_masked_images(folder / Path(self.data).expanduser(), self.image_size, scale)
+        # The data first: whoever has not prepared them should not wait for the hub.
+        read = read_masked_images(folder / Path(self.data).expanduser(), self.image_size)
+        classes = count_classes(read, self.classes)
+        mean, std = image_scale(self.model, folder)
+        parts = {name: images.scaled(mean, std) for name, images in read.items()}
         self._load_base(
             AutoModelForSemanticSegmentation,
             folder,
             train_head=True,
-            num_labels=count_classes(parts, self.classes),
+            num_labels=classes,
             semantic_loss_ignore_index=UNLABELLED,
         )
         self._check_size(parts["train"])

@@ -23,7 +23,7 @@ from ncode_search.evaluators import lora_space
 from ncode_search.evaluators.base import Context, DivergedError, Pruned, Result
 from ncode_search.evaluators.options import require
 from ncode_search.evaluators.pretrained import PRECISIONS, QUANTIZATIONS, Pretrained, load_pretrained
-from ncode_search.evaluators.torch_state import trial_state
+from ncode_search.evaluators.torch_state import import_compiler, trial_state
 
 
 @dataclass(frozen=True)
@@ -142,8 +142,7 @@ class LoraEvaluator(ABC):
 
     def _set_up(self, sets: Mapping[str, Examples]) -> None:
         object.__setattr__(self, "_sets", sets)
-        # The first optimizer of a process imports torch's compiler: two seconds that are no trial's own.
-        torch.optim.AdamW([torch.zeros(1, requires_grad=True)])
+        import_compiler()
 
     def _load_base(self, auto: Any, folder: Path, *, train_head: bool, **settings: Any) -> None:
         base = load_pretrained(

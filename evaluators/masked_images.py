@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from PIL import Image
 
 from ncode_search.evaluators.base import EvaluatorError
 from ncode_search.evaluators.lora_training import Batch
+from ncode_search.evaluators.picture_files import open_picture
 
 UNLABELLED = 255
 """The value of a mask's pixels that count for nothing."""
@@ -30,37 +31,37 @@ class MaskedImages:
     """Shape ``(n, 3, size, size)``, dtype uint8."""
     masks: torch.Tensor
     """Shape ``(n, size, size)``, dtype uint8."""
-    mean: torch.Tensor
-    """What the model takes for 0, shape ``(3, 1, 1)``, in units of the uint8 values."""
-    std: torch.Tensor
+    mean: Sequence[float] = (0.0, 0.0, 0.0)
+    """What a model takes for 0, of each channel, where pixels are from 0 to 1."""
+    std: Sequence[float] = (1.0, 1.0, 1.0)
     """What it takes for 1 more."""
 
     def __len__(self) -> int:
         return len(self.masks)
 
+    def scaled(self, mean: Sequence[float], std: Sequence[float]) -> MaskedImages:
+        """The same for a model that takes these for 0 and for 1 more."""
+        return replace(self, mean=mean, std=std)
+
     def batch(self, chosen: Sequence[int]) -> Batch:
         """Standardised images and their masks."""
-        pixels = (self.images[chosen].float() - self.mean) / self.std
+        mean, std = (torch.tensor(scale)[:, None, None] * 255 for scale in (self.mean, self.std))
+        pixels = (self.images[chosen].float() - mean) / std
         labels = self.masks[chosen].long()
         return Batch({"pixel_values": pixels, "labels": labels}, int((labels != UNLABELLED).sum()))
 
 
-def read_masked_images(folder: Path, size: int, scale: Mapping[str, Sequence[float]]) -> dict[str, MaskedImages]:
+def read_masked_images(folder: Path, size: int) -> dict[str, MaskedImages]:
     """The parts ``train``, ``val`` and, if it is there, ``test``, of a folder: each with ``images/`` and ``masks/``.
 
-    A mask has the name of its image, whatever follows the last dot; its pixels are numbers of classes.
-
-    Args:
-        size: Pixels that the sides are resized to.
-        scale: ``image_mean`` and ``image_std`` of the model, of pixels from 0 to 1.
+    A mask has the name of its image, whatever follows the last dot; its pixels are numbers of classes. `size` is what
+    the sides are resized to, in pixels.
 
     Raises:
         EvaluatorError: for what is missing, what is no image, or an image and a mask that do not fit.
     """
     parts = ["train", "val"] + ["test"] * (folder / "test").exists()
-    mean, std = (torch.tensor(scale[key])[:, None, None] * 255 for key in ("image_mean", "image_std"))
-    read = {part: _read_part(folder / part, size) for part in parts}
-    return {part: MaskedImages(images, masks, mean, std) for part, (images, masks) in read.items()}
+    return {part: MaskedImages(*_read_part(folder / part, size)) for part in parts}
 
 
 def count_classes(parts: Mapping[str, MaskedImages], classes: int) -> int:
@@ -112,7 +113,7 @@ def _named(folder: Path) -> dict[str, Path]:
 
 
 def _read_pair(image_file: Path, mask_file: Path, size: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    image, mask = _open(image_file).convert("RGB"), _open(mask_file)
+    image, mask = open_picture(image_file, "RGB"), open_picture(mask_file)
     if image.size != mask.size:
         raise EvaluatorError(
             f"[evaluator] data: {image_file} has {_sides(image)} pixels, its mask {_sides(mask)}; make them alike"
@@ -127,18 +128,6 @@ def _read_pair(image_file: Path, mask_file: Path, size: int) -> tuple[NDArray[np
         raise EvaluatorError(f"[evaluator] data: {mask_file} has the value {classes.max()}; allowed: 0 to {UNLABELLED}")
     resized = image.resize((size, size), Image.Resampling.BILINEAR)
     return np.asarray(resized), classes.astype(np.uint8)
-
-
-def _open(file: Path) -> Image.Image:
-    try:
-        with Image.open(file) as image:
-            copied: Image.Image = image.copy()
-            return copied
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = " ".join(str(error).split())
-        raise EvaluatorError(
-            f"[evaluator] data: cannot read {file} as an image ({reason}); repair or remove it"
-        ) from error
 
 
 def _sides(image: Image.Image) -> str:

@@ -11,7 +11,7 @@ import copy
 import importlib.util
 import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from logging import ERROR, getLogger
 from pathlib import Path
@@ -31,7 +31,7 @@ from ncode_search.evaluators.options import require
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 QUANTIZATIONS = ("none", "8bit", "4bit")
 
-_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 
 @dataclass(frozen=True)
@@ -118,8 +118,9 @@ def _make_trainable(model: Any, fully: Iterable[str]) -> None:
 def load_tokenizer(source: str, folder: Path) -> Any:
     """The tokenizer that belongs to a model; raises `EvaluatorError` where there is none."""
     quiet_transformers()
+    where = model_path(source, folder)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(model_path(source, folder))
+        tokenizer = AutoTokenizer.from_pretrained(where)
     except Exception as error:  # transformers and its readers have no common one
         raise _not_loaded(source, AutoTokenizer, error) from error
     if tokenizer.pad_token is None:
@@ -127,14 +128,14 @@ def load_tokenizer(source: str, folder: Path) -> Any:
     return tokenizer
 
 
-def image_scale(source: str, folder: Path) -> dict[str, Any]:
-    """``image_mean`` and ``image_std`` of pixels from 0 to 1 as the model knows them; ImageNet's where it says none."""
+def image_scale(source: str, folder: Path) -> tuple[Sequence[float], Sequence[float]]:
+    """Mean and standard deviation of pixels from 0 to 1 as the model knows them; ImageNet's where it says none."""
     quiet_transformers()
-    known: dict[str, Any] = {"image_mean": (0.485, 0.456, 0.406), "image_std": (0.229, 0.224, 0.225)}
+    where = model_path(source, folder)
+    said: dict[str, Any] = {}
     with contextlib.suppress(OSError):
-        said, _ = ImageProcessingMixin.get_image_processor_dict(model_path(source, folder))
-        known |= {key: said[key] for key in known if key in said}
-    return known
+        said, _ = ImageProcessingMixin.get_image_processor_dict(where)
+    return said.get("image_mean", (0.485, 0.456, 0.406)), said.get("image_std", (0.229, 0.224, 0.225))
 
 
 def check_length(key: str, tokens: int, model: Any) -> None:

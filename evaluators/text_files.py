@@ -40,6 +40,13 @@ class Row:
         return str(value) if type(value) in (int, bool) else self.text(key)
 
 
+def read_parts(folder: Path, **files: str) -> dict[str, list[Row]]:
+    """The rows of several files by the keys of ``[evaluator]`` that name them, but for those left empty; see
+    `read_rows`.
+    """
+    return {key: read_rows(key, name, folder) for key, name in files.items() if name}
+
+
 def read_rows(key: str, name: str, folder: Path) -> list[Row]:
     """Read a file.
 

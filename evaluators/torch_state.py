@@ -35,6 +35,11 @@ def trial_state(seed: int, device: str, threads: int) -> Iterator[None]:
             _free_memory(on_gpu)
 
 
+def import_compiler() -> None:
+    """The first optimizer of a process imports torch's compiler: two seconds that are no trial's own."""
+    torch.optim.AdamW([torch.zeros(1, requires_grad=True)])
+
+
 def get_random_state(device: str) -> dict[str, torch.Tensor]:
     """The states of torch's generators that a training on `device` draws from."""
     states = {"cpu": torch.get_rng_state()}

@@ -23,7 +23,7 @@ from transformers import (
 
 from ncode_search.evaluators.base import EvaluatorError
 from ncode_search.evaluators.lora_space import MOST_RANK, NoAdapterError, check_space, find_targets, lora_config
-from ncode_search.evaluators.pretrained import Pretrained, load_pretrained, model_path
+from ncode_search.evaluators.pretrained import Pretrained, image_scale, load_pretrained, load_tokenizer, model_path
 
 from .tiny_models import write_encoder, write_segmenter
 
@@ -205,6 +205,15 @@ def test_names_of_the_hub_are_left_to_transformers(tmp_path: Path) -> None:
     (tmp_path / "file.gguf").touch()
     with pytest.raises(EvaluatorError, match="is a file, not a folder; give the folder of a checkpoint"):
         model_path("file.gguf", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["./nomodel", "../nomodel", ".nomodel", "-nomodel", "owner/.nomodel", "a/b/c"])
+def test_what_can_be_no_name_of_the_hub_is_a_folder_that_does_not_exist(tmp_path: Path, name: str) -> None:
+    for read in (model_path, load_tokenizer, image_scale):
+        with pytest.raises(EvaluatorError) as raised:
+            read(name, tmp_path)
+        said = f'[evaluator] model = "{name}": {tmp_path / name} does not exist; give the folder of a checkpoint'
+        assert str(raised.value) == said, "once, and not inside another message"
 
 
 def test_a_checkpoint_without_its_layers_is_refused(base: Pretrained, tmp_path: Path) -> None:
