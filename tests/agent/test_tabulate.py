@@ -27,6 +27,8 @@ history = "search.db"
 trials = 3
 prune_after = 2
 stop = "median"
+metric = "accuracy"
+most_epochs = 9
 [space]
 a = [0, 1, 2]
 b = [0, 1, 2]
