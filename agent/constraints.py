@@ -123,19 +123,10 @@ class Constraints:
             raise InputError(self._reworded(str(error))) from None
         if core.conflict is not None:
             raise InputError(f"no code fits: {self._reason(*core.conflict)}")
-        self._check_counted(core)
         return core
 
     def _feasible(self, costs: list[Rule], forbidden: Any = ()) -> _core.Feasible:
         return _core.Feasible(self._space.core, costs, forbidden, self._conditions, canonical=True)
-
-    def _check_counted(self, core: _core.Feasible) -> None:
-        try:
-            _ = core.size
-        except OverflowError:
-            if self.is_binding:
-                said = "2**128 codes or more fit, too many to draw from; tighten a bound, or forbid more"
-                raise InputError(said) from None
 
     def _reworded(self, text: str) -> str:
         """The core's error about too many cases."""

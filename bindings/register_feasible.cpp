@@ -77,9 +77,16 @@ void require_some(const Feasible& feasible) {
     }
 }
 
-void require_draws(const Feasible& feasible) {
-    require_some(feasible);
-    feasible.size();
+py::int_ count_of(const Feasible& feasible) {
+    if (feasible.has_places()) {
+        return to_python(feasible.size());
+    }
+    py::int_ size(0);
+    const auto& words = feasible.exact_size();
+    for (std::size_t i = words.size(); i-- > 0;) {
+        size = py::int_((size << py::int_(64)) | to_python(words[i]));
+    }
+    return size;
 }
 
 py::list ranges_of(const Feasible& feasible) {
@@ -116,7 +123,7 @@ py::list rank_of(const Feasible& feasible, const py::object& object) {
 }
 
 CodeArray unrank(const Feasible& feasible, const py::object& objects) {
-    require_draws(feasible);
+    require_some(feasible);
     const auto indices = to_indices(objects, feasible.size() - 1);
     auto codes = empty_codes(indices.size(), feasible.space().length());
     const CodesOut out = view_out(codes);
@@ -160,7 +167,7 @@ CodeArray sample_feasible(const Feasible& feasible, const py::object& count, con
 
 CodeArray random_feasible(const Feasible& feasible, const py::object& count, const py::object& seed) {
     const auto number = to_seed(seed);
-    require_draws(feasible);
+    require_some(feasible);
     auto codes = empty_codes(to_count(count, "count"), feasible.space().length());
     const CodesOut out = view_out(codes);
     without_gil([&] { feasible.random(number, out); });
@@ -171,7 +178,7 @@ CodeArray mutate_feasible(const Feasible& feasible, const py::object& parents, c
                           const py::object& changes) {
     const auto number = to_seed(seed);
     const auto amount = to_count(changes, "changes");
-    require_draws(feasible);
+    require_some(feasible);
     auto codes = valid_copy(feasible.space(), parents, "parents");
     const CodesOut out = view_out(codes);
     without_gil([&] { feasible.mutate(number, amount, out); });
@@ -181,7 +188,7 @@ CodeArray mutate_feasible(const Feasible& feasible, const py::object& parents, c
 CodeArray cross_feasible(const Feasible& feasible, const py::object& first, const py::object& second,
                          const py::object& seed) {
     const auto number = to_seed(seed);
-    require_draws(feasible);
+    require_some(feasible);
     const auto one = valid_copy(feasible.space(), first, "first");
     const auto other = valid_copy(feasible.space(), second, "second");
     require_same_rows(one, other);
@@ -229,12 +236,12 @@ void register_feasible(py::module_& module) {
         "options of the next position)), least, most; None: no bound) that match no forbidden combination of (position, "
         "options). By conditions (position, parent, allowed digits), positions that do not matter cost nothing and match "
         "nothing; canonical: only codes with digit 0 there. ValueError names the positions of a wrong rule, and the constraint, costs first, that needs more "
-        "than max_states. 2**128 codes or more are not counted: OverflowError for their number, places and draws.");
+        "than max_states. 2**128 codes or more have no places: OverflowError for those, and for `enumerate` and `sample`.");
     feasible
         .def(py::init(&make_feasible), py::arg("space").none(false), "costs"_a = py::tuple(),
              "forbidden"_a = py::tuple(), "conditions"_a = py::tuple(), py::kw_only(), "canonical"_a = false,
              "max_states"_a = default_states)
-        .def_property_readonly("size", [](const Feasible& self) { return to_python(self.size()); },
+        .def_property_readonly("size", count_of,
                                "Number of feasible codes, exact.")
         .def_property_readonly("states", &Feasible::states, "Nodes of the diagram that holds them.")
         .def_property_readonly("conflict", &conflict_of,

@@ -99,7 +99,7 @@ Feasible::Feasible(std::shared_ptr<const Space> space, const ConstraintRules& ru
     std::stable_sort(constraints.begin(), constraints.end(),
                      [](const auto& one, const auto& other) { return one.estimate > other.estimate; });
     intersect_all(constraints, budget);
-    is_counted_ = count();
+    count();
 }
 
 std::vector<Feasible::Constraint> Feasible::make_constraints(const ConstraintRules& rules, StateBudget budget) {
@@ -145,46 +145,6 @@ void Feasible::intersect_all(const std::vector<Constraint>& constraints, StateBu
             return;
         }
     }
-}
-
-uint128 Feasible::size() const {
-    if (!is_counted_) {
-        throw std::overflow_error("2**128 codes or more are feasible");
-    }
-    return diagram_.empty() ? 0 : counts_[0][0];
-}
-
-// From the last layer back; false where a number does not fit.
-bool Feasible::count() {
-    const std::size_t length = space_->length();
-    counts_.resize(length + 1);
-    counts_[length] = {1};
-    for (std::size_t p = length; p-- > 0;) {
-        for (std::size_t node = 0; node < diagram_.nodes(p); ++node) {
-            const auto sum = sum_of_children(p, static_cast<Node>(node));
-            if (!sum) {
-                return false;
-            }
-            counts_[p].push_back(*sum);
-        }
-    }
-    return true;
-}
-
-std::optional<uint128> Feasible::sum_of_children(std::size_t position, Node node) const {
-    uint128 sum = 0;
-    for (std::size_t d = 0; d < diagram_.options(position); ++d) {
-        const uint128 child = count_from(position + 1, diagram_.next(position, node, d));
-        if (child > ~uint128{0} - sum) {
-            return std::nullopt;
-        }
-        sum += child;
-    }
-    return sum;
-}
-
-uint128 Feasible::count_from(std::size_t position, Node node) const {
-    return node == dead ? 0 : counts_[position][node];
 }
 
 std::vector<Range> Feasible::ranges() const {

@@ -14,6 +14,8 @@
 
 namespace ncode {
 
+class Random;
+
 // Codes whose digits at all of these positions matter and are among the options are forbidden.
 struct ForbiddenRule {
     struct Part {
@@ -48,8 +50,13 @@ public:
 
     const Space& space() const { return *space_; }
 
-    // Throws std::overflow_error for 2**128 feasible codes or more: they are not counted, and cannot be ranked or drawn.
+    // Throws std::overflow_error for 2**128 feasible codes or more: these have no places, and cannot be listed.
     uint128 size() const;
+
+    bool has_places() const { return is_counted_; }
+
+    // The size of a set without places, in words of 64 bits, the lowest first.
+    const std::vector<std::uint64_t>& exact_size() const { return exact_size_; }
 
     std::size_t states() const { return diagram_.states(); }
     bool empty() const { return diagram_.empty(); }
@@ -65,8 +72,6 @@ public:
     // out: (rows,)
     void contains(Codes codes, bool* out) const;
 
-    // From here on only for sets that are counted: see size().
-
     // Places among the feasible codes, in the order of the space's indices. out: (rows,). Throws std::invalid_argument
     // naming the first row that is not feasible.
     void rank(Codes codes, uint128* out) const;
@@ -74,10 +79,11 @@ public:
     // index < size()
     void unrank(uint128 index, Digit* row) const;
 
-    // out.rows codes from place `start` on. start + out.rows <= size().
+    // out.rows codes from place `start` on. start + out.rows <= size(). As all that has to do with places, only for sets
+    // of a size().
     void enumerate(uint128 start, CodesOut out) const;
 
-    // Uniform with replacement; from a set that is not empty, as all draws.
+    // Uniform with replacement, from 2**128 codes on to within rounding; from a set that is not empty, as all draws.
     void random(std::uint64_t seed, CodesOut out) const;
 
     // Elements start..start+rows of the seed's permutation of all feasible codes.
@@ -97,10 +103,13 @@ private:
     struct Constraint;
     std::vector<Constraint> make_constraints(const ConstraintRules& rules, StateBudget budget);
     void intersect_all(const std::vector<Constraint>& constraints, StateBudget budget);
-    bool count();
+    void count();
+    bool count_layer(std::size_t position);
+    std::vector<std::uint64_t> sum_exactly() const;
     std::optional<uint128> sum_of_children(std::size_t position, Node node) const;
     bool contains_row(const Digit* row) const;
     uint128 count_from(std::size_t position, Node node) const;
+    Digit draw(std::size_t position, Node node, Random& random) const;
     void complete(std::size_t position, std::vector<Node>& path, Digit* row) const;
     bool step(std::vector<Node>& path, Digit* row) const;
 
@@ -108,7 +117,8 @@ private:
     std::vector<Cost> costs_;
     Diagram diagram_;
     std::vector<std::vector<uint128>> counts_;  // by layer and node; the layer behind the last position has a 1
-    bool is_counted_ = false;
+    bool is_counted_ = true;  // or counts are rounded weights
+    std::vector<std::uint64_t> exact_size_;
     std::optional<Conflict> conflict_;
 
     friend class Repair;

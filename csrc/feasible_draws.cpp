@@ -32,28 +32,37 @@ private:
                 return other[p];
             }
         }
-        return draw(p, node);
-    }
-
-    Digit draw(std::size_t p, Node node) {
-        uint128 left = random_.below128(feasible_.counts_[p][node]);
-        for (Digit d = 0;; ++d) {
-            const uint128 count = feasible_.count_from(p + 1, feasible_.diagram_.next(p, node, d));
-            if (left < count) {
-                return d;
-            }
-            left -= count;
-        }
+        return feasible_.draw(p, node, random_);
     }
 
     const Feasible& feasible_;
     Random& random_;
 };
 
+// The digit of a uniform code that goes on from here.
+Digit Feasible::draw(std::size_t position, Node node, Random& random) const {
+    uint128 left = random.below128(is_counted_ ? counts_[position][node] : sum_of_children(position, node).value());
+    for (Digit d = 0;; ++d) {
+        const uint128 count = count_from(position + 1, diagram_.next(position, node, d));
+        if (left < count) {
+            return d;
+        }
+        left -= count;
+    }
+}
+
 void Feasible::random(std::uint64_t seed, CodesOut out) const {
     Random random(seed, Stream::feasible);
     for (std::size_t r = 0; r < out.rows; ++r) {
-        unrank(random.below128(size()), out.row(r));
+        if (is_counted_) {
+            unrank(random.below128(size()), out.row(r));
+            continue;
+        }
+        Node node = 0;
+        for (std::size_t p = 0; p < out.length; ++p) {
+            out.row(r)[p] = draw(p, node, random);
+            node = diagram_.next(p, node, out.row(r)[p]);
+        }
     }
 }
 

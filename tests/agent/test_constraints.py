@@ -217,10 +217,20 @@ def test_costs_as_a_profiler_prints_them() -> None:
     np.testing.assert_array_equal(exact.fits(codes), sums <= Fraction("0.03"))
 
 
-def test_too_many_feasible_codes_are_told() -> None:
-    positions = {f"p{at}": [0, 1] for at in range(200)}
-    with pytest.raises(InputError, match=r"2\*\*128 codes or more fit, too many to draw from"):
-        SearchSpace(positions, forbidden=[{"p0": 0}])
+def test_spaces_of_any_size_have_constraints() -> None:
+    """More than 2**128 feasible codes: counted exactly, drawn and bred, searched."""
+    positions = {f"p{at}": [0, 1, 2, 3] for at in range(200)}
+    space = SearchSpace(positions, forbidden=[{"p0": 0, "p199": 3}, {"p7": [1, 2]}])
+    assert space.feasible == (4**2 - 1) * 2 * 4**197
+    assert space.unique_size() == space.feasible
+    log = ObservationLog(len(space))
+    pool = CandidatePool(space).draw(log.view(), 64, np.random.default_rng(0))
+    assert len(np.unique(pool, axis=0)) == 64
+    assert space.fits(pool).all()
+    log.begin(1, pool[0])
+    log.complete(1, 1.0)
+    bred = CandidatePool(space).draw(log.view(), 64, np.random.default_rng(1))
+    assert space.fits(bred).all()
 
 
 def test_constraints_are_kept_and_compared_by_what_they_mean() -> None:

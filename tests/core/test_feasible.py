@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -176,24 +177,40 @@ def test_sizes_up_to_2_to_the_128() -> None:
     assert len(np.unique(core.sample(100, 1, 2**100), axis=0)) == 100
 
 
-def test_more_codes_are_neither_counted_nor_drawn() -> None:
-    core = _core.Feasible(_core.Space([2] * 128), [bits(128, None, None)])
-    codes = np.ones((3, 128), np.uint8)
-    assert core.ranges == [(0, 128)]
-    assert core.cost(codes).tolist() == [[128]] * 3
+@pytest.mark.parametrize("length", [128, 200, 256])
+def test_more_codes_are_counted_and_drawn_but_have_no_places(length: int) -> None:
+    """Of codes of four options a forbidden pair at the ends leaves 15 in 16; a bound, those with few high digits."""
+    space = _core.Space([4] * length)
+    core = _core.Feasible(space, forbidden=[[(0, [0]), (length - 1, [3])]])
+    assert core.size == 15 * 4 ** (length - 2)
+    codes = core.random(20_000, 1)
     assert core.contains(codes).all()
+    shares = np.bincount(codes[:, 0], minlength=4) / len(codes)
+    np.testing.assert_allclose(shares, [3 / 15, 4 / 15, 4 / 15, 4 / 15], atol=0.015)
+    ends = np.bincount(codes[codes[:, 0] == 0, -1], minlength=4) / (codes[:, 0] == 0).sum()
+    np.testing.assert_allclose(ends, [1 / 3, 1 / 3, 1 / 3, 0], atol=0.035)
+    parents = codes[:100]
+    for children in (core.mutate(parents, 1, 5), core.crossover(parents, codes[100:200], 1)):
+        assert core.contains(children).all()
     for call in (
-        lambda: core.size,
         lambda: core.to_index(codes),
         lambda: core.from_index([0]),
         lambda: core.enumerate(0, 1),
         lambda: core.sample(1, 1),
-        lambda: core.random(1, 1),
-        lambda: core.mutate(codes, 1),
-        lambda: core.crossover(codes, codes, 1),
     ):
         with pytest.raises(OverflowError, match=r"2\*\*128 codes or more are feasible"):
             call()
+
+
+def test_rounded_weights_draw_as_exact_ones_do() -> None:
+    """Sums of binary digits up to a third: the first position's share follows from exact binomials."""
+    length, most = 200, 66
+    core = _core.Feasible(_core.Space([2] * length), [([[0, 1]] * length, [], None, most)])
+    below = [sum(math.comb(length - 1, k) for k in range(top + 1)) for top in (most, most - 1)]
+    assert core.size == sum(below) > 2**128
+    codes = core.random(20_000, 1)
+    assert (codes.sum(axis=1) <= most).all()
+    assert abs(codes.mean(axis=0) - below[1] / sum(below)).max() < 0.02
 
 
 def test_bounds_cut_a_space_without_an_index() -> None:
