@@ -21,6 +21,10 @@ from ncode_search.agent.score_table import ScoreTable
 from ncode_search.agent.tabulate import planned
 
 HERE = Path(__file__).parent
+STOP = """stop = "median"
+metric = "accuracy"
+most_epochs = 9
+"""
 TOML = """
 [search]
 history = "search.db"
@@ -103,7 +107,7 @@ def test_searches_read_the_table(folder: Path) -> None:
 
     on_table = TOML[: TOML.index("[evaluator]")].format() + '[evaluator]\nkind = "table"\npath = "all.csv.gz"\n'
     (folder / "again.toml").write_text(
-        on_table.replace("trials = 3", "trials = 15").replace("stop", "# stop") + 'metric = "value"\n'
+        on_table.replace("trials = 3", "trials = 15").replace(STOP, "") + 'metric = "value"\n'
     )
     assert ncode(folder, "run", "again.toml", "--ranker", "evolution").returncode == 0
     with History.read(folder / "search.db") as history:
