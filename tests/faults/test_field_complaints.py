@@ -78,7 +78,7 @@ SHOWN_BY = {
         "faults/test_workers.py::test_no_fate_of_a_worker_ends_the_search_or_is_counted_twice",
         "agent/test_devices.py::test_a_trial_out_of_memory_fails_at_once_and_leaves_the_next_one_all_of_it",
     ],
-    13: ["agent/test_search.py::test_equal_codes_are_one_trial_also_after_a_restart"],
+    13: ["agent/test_ask_and_tell.py::test_equal_codes_are_one_trial_also_after_a_restart"],
     14: ["faults/test_rankers.py::test_a_server_that_hangs_stammers_or_is_gone_is_used_again_when_it_comes_back"],
 }
 SPACE = SearchSpace({"a": [0, 1, 2], "b": [0, 1, 2]})
