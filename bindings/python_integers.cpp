@@ -125,24 +125,22 @@ std::vector<uint128> to_indices(const py::object& objects, uint128 last) {
     return indices;
 }
 
-std::optional<std::vector<std::uint64_t>> to_words(const py::object& object, uint128 last) {
+std::optional<WordArray> to_words(const py::object& object, uint128 last) {
     if (!py::isinstance<py::array>(object) || high64(last) != 0) {
         return std::nullopt;
     }
-    const auto array = py::reinterpret_borrow<py::array>(object);
+    auto array = py::reinterpret_borrow<py::array>(object);
     const char kind = array.dtype().kind();
-    if (array.ndim() != 1 || (kind != 'u' && kind != 'i')) {
-        return std::nullopt;
-    }
     // A negative number becomes a large one, which no space of fewer than 2**63 codes has.
-    const bool in_range = kind == 'u' || high64(last << 1) == 0;
-    const auto words = py::array_t<std::uint64_t, py::array::c_style | py::array::forcecast>::ensure(array);
-    if (!in_range || !words) {
+    const bool in_range = kind == 'u' || (kind == 'i' && high64(last << 1) == 0);
+    if (array.ndim() != 1 || !in_range) {
         return std::nullopt;
     }
-    std::vector<std::uint64_t> copy(words.data(), words.data() + words.size());
-    const bool valid = std::all_of(copy.begin(), copy.end(), [last](std::uint64_t index) { return index <= last; });
-    return valid ? std::optional(std::move(copy)) : std::nullopt;
+    if (array.dtype().is(py::dtype::of<std::int64_t>())) {
+        array = array.view("uint64");
+    }
+    const auto words = WordArray::ensure(array);
+    return words ? std::optional(words) : std::nullopt;
 }
 
 std::size_t rows_from(const Space& space, const py::object& start_object, const py::object& count, uint128& start) {

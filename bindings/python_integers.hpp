@@ -1,6 +1,7 @@
 // Python integers <-> 64- and 128-bit integers, exactly.
 #pragma once
 
+#include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
 #include <optional>
@@ -31,8 +32,10 @@ py::list indices_to_python(const std::vector<uint128>& indices);
 // ValueError naming the number in the batch unless every index is at most `last`.
 std::vector<uint128> to_indices(const py::object& objects, uint128 last);
 
-// The same for an array (n,) of integers whose values and `last` all fit in a word; nothing for anything else.
-std::optional<std::vector<std::uint64_t>> to_words(const py::object& object, uint128 last);
+// An array (n,) of integers as words, not copied where they are words already; nothing for anything else, and where
+// `last` does not fit in a word. No word is checked; negative numbers are beyond `last`.
+using WordArray = py::array_t<std::uint64_t, py::array::c_style | py::array::forcecast | py::detail::npy_api::NPY_ARRAY_ALIGNED_>;
+std::optional<WordArray> to_words(const py::object& object, uint128 last);
 
 // How many of `count` elements from `start` exist; `start` is set if any does.
 std::size_t rows_from(const Space& space, const py::object& start_object, const py::object& count, uint128& start);

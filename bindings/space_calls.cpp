@@ -46,11 +46,15 @@ py::list to_index(const Space& space, const py::object& object) {
 CodeArray from_index(const Space& space, const py::object& objects) {
     const uint128 last_index = space.require_last_index();
     if (const auto words = to_words(objects, last_index)) {
-        auto codes = empty_codes(words->size(), space.length());
+        auto codes = empty_codes(static_cast<std::size_t>(words->size()), space.length());
         const CodesOut out = view_out(codes);
-        without_gil([&] { write_codes(space, words->data(), out); });
-        return codes;
-    }
+        const std::uint64_t* indices = words->data();
+        bool in_space = false;
+        without_gil([&] { in_space = write_codes(space, indices, out); });
+        if (in_space) {
+            return codes;
+        }
+    }  // else the way through Python's integers names the index that is wrong
     const auto indices = to_indices(objects, last_index);
     auto codes = empty_codes(indices.size(), space.length());
     const CodesOut out = view_out(codes);
