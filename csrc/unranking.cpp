@@ -16,26 +16,29 @@ constexpr std::size_t most_rows = 4096;  // of a table: all of them together sta
 constexpr std::size_t few_codes = 256;    // not worth the tables
 constexpr std::size_t word_bytes = 8;
 
-// Takes the last digit of a number of base `size` off it and returns it; `inverse` is 2**64 / size, rounded down, so that
-// the quotient may be one too low; for a size of 1 it is 2**64 - 1.
-std::uint64_t take_part(std::uint64_t size, std::uint64_t inverse, std::uint64_t& number) {
-    std::uint64_t quotient = high64(uint128{number} * inverse);
-    std::uint64_t part = number - quotient * size;
-    const std::uint64_t one_low = part >= size ? 1 : 0;
-    quotient += one_low;
-    part -= one_low * size;
+// Takes the last digit of a number of base group.size off it and returns it.
+template <bool Exact>
+std::uint64_t take_part(const Unranker::Group& group, std::uint64_t& number) {
+    std::uint64_t quotient = high64(uint128{number} * group.inverse);
+    std::uint64_t part = number - quotient * group.size;
+    if constexpr (!Exact) {
+        const std::uint64_t one_low = part >= group.size ? 1 : 0;
+        quotient += one_low;
+        part -= one_low * group.size;
+    }
     number = quotient;
     return part;
 }
 
 // Whole words are written, the last one first: each holds the beginning of what follows it as well. What the last one
 // writes too far the next row overwrites. What is left of the index for the first positions is their part of it.
-inline void write_row(const Unranker::Group* groups, std::size_t count, const std::uint64_t* tables, std::uint64_t index,
-                      Digit* row) {
+template <bool Exact>
+void write_row(const Unranker::Group* groups, std::size_t count, const std::uint64_t* tables, std::uint64_t index,
+               Digit* row) {
     std::uint64_t word = 0;
     for (std::size_t g = 0; g < count; ++g) {
         const Unranker::Group& group = groups[g];
-        const std::uint64_t part = g + 1 < count ? take_part(group.size, group.inverse, index) : index;
+        const std::uint64_t part = g + 1 < count ? take_part<Exact>(group, index) : index;
         word = tables[group.table + part] | word << group.half_bits << group.half_bits;
         store_word(row + group.first, word);
     }
@@ -46,7 +49,8 @@ inline std::uint64_t read_once(const std::uint64_t& index) {
     return std::atomic_ref<std::uint64_t>(const_cast<std::uint64_t&>(index)).load(std::memory_order_relaxed);
 }
 
-// With the number of groups known when this is compiled, all that belongs to them stays in registers. 0: any number.
+// With the number of groups known when this is compiled, all that belongs to them stays in registers. 0: any number of
+// groups, whose inverses need not be exact.
 template <std::size_t Count>
 bool write_rows(const std::vector<Unranker::Group>& all, const std::uint64_t* tables, const std::uint64_t* indices,
                 std::uint64_t last, CodesOut out) {
@@ -59,7 +63,7 @@ bool write_rows(const std::vector<Unranker::Group>& all, const std::uint64_t* ta
         if (index > last) {
             return false;
         }
-        write_row(groups, count, tables, index, out.row(i));
+        write_row<(Count > 0)>(groups, count, tables, index, out.row(i));
     }
     return true;
 }
@@ -76,6 +80,7 @@ Unranker::Unranker(const Space& space) : sizes_(space.sizes()), last_(low64(spac
         add_group(first, last);
         last = first;
     }
+    set_inverses();
 }
 
 void Unranker::add_group(std::size_t first, std::size_t last) {
@@ -83,9 +88,18 @@ void Unranker::add_group(std::size_t first, std::size_t last) {
     for (std::size_t p = first; p < last; ++p) {
         group.size *= sizes_[p];
     }
-    group.inverse = group.size == 1 ? ~std::uint64_t{0} : low64((uint128{1} << 64) / group.size);
     group.table = table_of(first, last);
     groups_.push_back(group);
+}
+
+// The quotient by an inverse that is rounded up is exact for numbers up to 2**64 / size; rounded down, it may be one too
+// low. Of a size of 1 there is only the latter.
+void Unranker::set_inverses() {
+    const bool some_single = std::any_of(groups_.begin(), groups_.end(), [](const Group& g) { return g.size == 1; });
+    exact_ = last_ < ~std::uint64_t{0} / most_rows && !some_single;
+    for (Group& group : groups_) {
+        group.inverse = group.size == 1 ? ~std::uint64_t{0} : low64((uint128{1} << 64) / group.size) + (exact_ ? 1 : 0);
+    }
 }
 
 // Groups with the same options share a table.
@@ -127,7 +141,7 @@ bool Unranker::operator()(const std::uint64_t* indices, CodesOut out) const {
 }
 
 bool Unranker::write_whole_words(const std::uint64_t* indices, CodesOut out) const {
-    switch (groups_.size()) {
+    switch (exact_ ? groups_.size() : 0) {
         case 1: return write_rows<1>(groups_, digits_.data(), indices, last_, out);
         case 2: return write_rows<2>(groups_, digits_.data(), indices, last_, out);
         case 3: return write_rows<3>(groups_, digits_.data(), indices, last_, out);

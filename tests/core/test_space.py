@@ -113,9 +113,15 @@ def test_indices_up_to_2_to_the_128(sizes: list[int]) -> None:
 
 
 @pytest.mark.parametrize(
-    "sizes", [[1], [64], [5] * 6, [5] * 20, [2] * 64, [64] * 10 + [16], [1, 7, 1, 64, 3] * 3, [1] * 30 + [3] + [1] * 30]
+    "sizes",
+    [
+        *([1], [64], [5] * 6, [5] * 20, [2] * 64, [64] * 10 + [16], [1, 7, 1, 64, 3] * 3, [1] * 30 + [3] + [1] * 30),
+        # one to four groups of positions, and up to 2**52 codes, have loops of their own
+        *([64, 64], [8] * 12, [8] * 15 + [7], [8] * 16, [8] * 17, [2] * 51, [2] * 52, [64] * 8 + [15]),
+        *([64] * 8 + [16], [64] * 8 + [16, 2]),
+    ],
 )
-@pytest.mark.parametrize("count", [1, 3, 1024, 1025, 3000])
+@pytest.mark.parametrize("count", [1, 3, 256, 257, 3000])
 def test_arrays_of_indices(sizes: list[int], count: int) -> None:
     """Arrays go another way than lists, and many indices another than few."""
     space = _core.Space(sizes)
@@ -126,6 +132,10 @@ def test_arrays_of_indices(sizes: list[int], count: int) -> None:
     assert tuples(space.from_index(indices)) == expected
     assert tuples(space.from_index(np.repeat(indices, 2)[::2])) == expected
     assert tuples(space.from_index(indices.astype(">u8"))) == expected
+    unaligned = np.empty(8 * count + 1, np.uint8)[1:].view(np.uint64)
+    unaligned[:] = indices
+    unaligned.flags.writeable = False
+    assert tuples(space.from_index(unaligned)) == expected
 
 
 def test_arrays_of_wrong_indices() -> None:
@@ -138,6 +148,16 @@ def test_arrays_of_wrong_indices() -> None:
         _core.Space([2] * 64).from_index(np.array([0, -1]))
     with pytest.raises(TypeError, match="index must be an integer, not"):
         space.from_index(np.array([0.0, 1.0]))
+
+
+@pytest.mark.parametrize("sizes", [[5] * 6, [5] * 20, [2] * 60])
+@pytest.mark.parametrize("place", [0, 1500, 2999])
+def test_a_wrong_index_among_many(sizes: list[int], place: int) -> None:
+    space = _core.Space(sizes)
+    indices = np.arange(3000)
+    indices[place] = reference.size(sizes)
+    with pytest.raises(ValueError, match=rf"index {reference.size(sizes)} \(number {place}\) is not in"):
+        space.from_index(indices)
 
 
 @pytest.mark.parametrize("sizes", [[2] * 129, [3] * 81, [64] * 256])
