@@ -179,6 +179,8 @@ def mend(error: str) -> str:
         return "check the permissions of the file and its folder"
     if "full" in error:
         return "free some space on the disk and start again"
+    if "disk i/o" in error:  # what SQLite says as well where the disk has no room for its shared memory
+        return "see that the disk has room and works, and start again"
     return "`ncode repair` recovers what can be read of it; or choose another history path"
 
 

@@ -1,7 +1,10 @@
 """Evaluators that searches of these tests run; what they do is on disk in the witness before they go on."""
 
+import contextlib
 import ctypes
+import functools
 import os
+import random
 import resource
 import signal
 import subprocess
@@ -9,6 +12,8 @@ import sys
 import threading
 import time
 from pathlib import Path
+
+from ncode_search.evaluators.table import TableEvaluator
 
 
 def witness(*words: object) -> None:
@@ -74,6 +79,33 @@ def hostile(config, context):
     witness("begin", context.code, os.getpid())
     witness("end", context.code, os.getpid(), 0.5)
     return 0.5
+
+
+def looked_up(config, context):
+    """A row of the table beside the witness, after a while; before that, whatever somebody ordered in `orders`."""
+    if (fate := taken_order()) is not None:
+        witness("fate", context.code, os.getpid(), fate)
+        FATES[fate](context)
+    witness("begin", context.code, os.getpid())
+    shortest, longest = map(float, os.environ["NCODE_TEST_SECONDS"].split())
+    time.sleep(random.uniform(shortest, longest))
+    result = table()(config, context)
+    witness("end", context.code, os.getpid(), result.value)
+    return result
+
+
+def taken_order() -> str | None:
+    """The fate that somebody ordered for the next evaluation; each order is taken once."""
+    for order in Path(os.environ["NCODE_TEST_LOG"]).with_name("orders").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # another worker was faster
+            order.unlink()
+            return order.name.split(".")[0]
+    return None
+
+
+@functools.cache
+def table() -> TableEvaluator:
+    return TableEvaluator(folder=Path(os.environ["NCODE_TEST_LOG"]).parent, path="table.csv", metric="score")
 
 
 def _hang_in_native_code(context) -> None:

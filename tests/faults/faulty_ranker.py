@@ -1,11 +1,13 @@
 """``python faulty_ranker.py SEARCH.toml``: the search of a file, with a ranker that does something else each time."""
 
+import dataclasses
 import sys
 import threading
 from pathlib import Path
 
 import numpy as np
 
+from ncode_search.agent.errors import InputError
 from ncode_search.agent.ranking.base import RankerInfo
 from ncode_search.agent.search import Search
 from ncode_search.agent.search_file import SearchFile
@@ -42,17 +44,20 @@ class FaultyRanker:
 
 
 def main() -> None:
-    file = SearchFile.load(Path(sys.argv[1]))
-    Search(
-        file.space,
-        history=file.history,
-        evaluator=file.evaluator,
-        ranker=FaultyRanker(),
-        ranker_settings=file.ranker,
-        folder=file.path.parent,
-        trials=file.settings.trials,
-        workers=file.settings.workers,
-    ).run()
+    try:
+        file = SearchFile.load(Path(sys.argv[1]))
+        Search(
+            file.space,
+            history=file.history,
+            evaluator=file.evaluator,
+            ranker=FaultyRanker(),
+            ranker_settings=file.ranker,
+            folder=file.path.parent,
+            **dataclasses.asdict(file.settings),
+        ).run()
+    except InputError as error:
+        print(f"ncode: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -89,26 +89,31 @@ class FaultySearch:
         with contextlib.closing(sqlite3.connect(self.history)) as db:
             db.executescript(TRIGGERS)
 
-    def start(self, program: Path | None = None) -> subprocess.Popen[bytes]:
+    def start(
+        self, program: Path | None = None, *arguments: object, environment: dict[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
         """``ncode run``, or another program that runs the file, in a session of its own."""
         command = ["-m", "ncode_search.agent", "run"] if program is None else [str(program)]
         with self.output.open("ab") as output:
             process = subprocess.Popen(
-                [sys.executable, *command, str(self.file)],
-                stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=self.folder, env=self._environment,
-                start_new_session=True,
+                [sys.executable, *command, str(self.file), *map(str, arguments)],
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=self.folder,
+                env=self._environment | (environment or {}), start_new_session=True,
             )  # fmt: skip
         self._started.append(process)
         return process
 
     def kill(self, *pids: int) -> None:
         """Kill -9, witnessed."""
-        with self.witness.open("a") as witness:
-            for pid in pids:
-                witness.write(f"kill {pid}\n")
+        self.note_kill(*pids)
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+    def note_kill(self, *pids: int) -> None:
+        """Witness that processes were killed."""
+        with self.witness.open("a") as witness:
+            witness.writelines(f"kill {pid}\n" for pid in pids)
 
     def finish(self, seconds: float = 60.0) -> str:
         """Run, or go on, to the end; what was printed all along."""
@@ -141,18 +146,36 @@ class FaultySearch:
 
     def check(self) -> None:
         """Have the invariants judged by their program, in a process of its own."""
+        judged = self.judge()
+        assert judged.returncode == 0, judged.stdout + judged.stderr + self.output.read_text()[-2000:]
+
+    def judge(self) -> subprocess.CompletedProcess[str]:
+        """What that program says."""
         command = [sys.executable, str(HERE / "invariants.py"), str(self.history), str(self.witness)]
-        judged = subprocess.run(
+        return subprocess.run(
             [*command, "--target", str(self.trials)], capture_output=True, text=True, check=False, cwd="/"
         )
-        assert judged.returncode == 0, judged.stdout + judged.stderr + self.output.read_text()[-2000:]
 
 
 def workers_of(agent: int) -> list[int]:
-    """The processes that an agent has started."""
+    """The workers that an agent has started; it has other children, too, such as the one that tries a model."""
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        return [int(pid) for pid in Path(f"/proc/{agent}/task/{agent}/children").read_text().split()]
+        children = Path(f"/proc/{agent}/task/{agent}/children").read_text().split()
+        return [int(pid) for pid in children if b"ncode_search.agent.worker" in command_line(int(pid))]
     return []
+
+
+def command_line(pid: int) -> bytes:
+    """Empty for a process that is gone."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
+
+
+def victims_of(agent: int, victim: str) -> list[int]:
+    """The ``agent``, a ``worker`` of its, or ``both``."""
+    workers = workers_of(agent)
+    return {"agent": [agent], "worker": workers[:1], "both": [agent, *workers[:1]]}[victim]
 
 
 def kill_tree(process: subprocess.Popen[bytes]) -> None:
@@ -184,8 +207,7 @@ def kill_at_random(search: FaultySearch, kills: int, moment: random.Random) -> i
         if process.poll() is not None:
             search.wait(process)
             return done
-        workers = workers_of(process.pid)
-        victims = {"agent": [process.pid], "worker": workers[:1], "both": [process.pid, *workers[:1]]}[victim]
+        victims = victims_of(process.pid, victim)
         search.kill(*moment.sample(victims, len(victims)))
         if process.pid in victims:
             process.wait()
@@ -194,11 +216,45 @@ def kill_at_random(search: FaultySearch, kills: int, moment: random.Random) -> i
     return kills
 
 
+JUMPING_CLOCK = """
+import random, time
+real, jump = time.time, random.Random(0)
+time.time = lambda: real() + jump.choice((-86400, -3600, 0, 3600, 86400))
+"""
+
+
+def jumping_clock(folder: Path) -> dict[str, str]:
+    """An environment in which the wall clock of Python's processes is another one at every look."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(JUMPING_CLOCK)
+    return {"PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])}
+
+
+@contextlib.contextmanager
+def locked(history: Path) -> Iterator[None]:
+    """Nobody else can write in the block."""
+    with contextlib.closing(sqlite3.connect(history, timeout=10, isolation_level=None)) as db:
+        db.execute("BEGIN IMMEDIATE")
+        yield
+        db.execute("ROLLBACK")
+
+
+@contextlib.contextmanager
+def long_reader(history: Path) -> Iterator[None]:
+    """Somebody reads all through the block, such as a dashboard that is left open, and sees nothing new."""
+    with contextlib.closing(sqlite3.connect(history, timeout=10, isolation_level=None)) as db:
+        db.execute("BEGIN")
+        before = db.execute("SELECT count(*) FROM trials").fetchone()
+        yield
+        assert db.execute("SELECT count(*) FROM trials").fetchone() == before
+
+
 @contextlib.contextmanager
 def stopped(*pids: int) -> Iterator[None]:
     """Processes that stand still in the block."""
     for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
     try:
         yield
     finally:

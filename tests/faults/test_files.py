@@ -3,7 +3,6 @@
 import contextlib
 import os
 import random
-import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
@@ -13,34 +12,23 @@ import pytest
 
 from ncode_search.agent.errors import HistoryError
 from ncode_search.agent.search_file import SearchFile
-from tests.faults.harness import LONG, FaultySearch, wait_for, workers_of
+from tests.faults.disks import fill, small_disk
+from tests.faults.harness import LONG, FaultySearch, locked, long_reader, wait_for, workers_of
 
 pytestmark = pytest.mark.slow
 
 
 @contextlib.contextmanager
-def small_disk(at: Path, size: str) -> Iterator[Path]:
-    """A file system of its own."""
-    at.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(at)]
-    if os.getuid() or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("only root may mount a small file system here")
+def small_disk_or_skip(at: Path, size: str) -> Iterator[Path]:
     try:
-        yield at
-    finally:
-        subprocess.run(["umount", "-l", str(at)], check=True)
-
-
-def fill(disk: Path) -> Path:
-    """A file that takes all the room that is left."""
-    with (disk / "filler").open("wb", buffering=0) as filler, contextlib.suppress(OSError):
-        while True:
-            filler.write(b"x" * 512)
-    return disk / "filler"
+        with small_disk(at, size) as disk:
+            yield disk
+    except PermissionError as error:
+        pytest.skip(str(error))
 
 
 def test_a_full_disk_makes_the_search_wait_until_there_is_room(tmp_path: Path) -> None:
-    with small_disk(tmp_path / "disk", "8m") as disk:
+    with small_disk_or_skip(tmp_path / "disk", "8m") as disk:
         history = disk / "search.db"
         with FaultySearch(tmp_path / "run", trials=30, workers=2, timeout=1, retries=0, history=history) as search:
             search.watch_moves()
@@ -62,11 +50,9 @@ def test_a_file_that_another_process_locks_makes_the_search_wait(tmp_path: Path)
         search.watch_moves()
         process = search.start()
         wait_for(lambda: search.count("end") >= 2)
-        with contextlib.closing(sqlite3.connect(search.history, timeout=10, isolation_level=None)) as db:
-            db.execute("BEGIN IMMEDIATE")
+        with locked(search.history):
             time.sleep(30 if LONG else 4)
             assert process.poll() is None
-            db.execute("ROLLBACK")
         search.wait(process)
         search.check()
         assert search.rows("SELECT DISTINCT state, failures FROM trials") == [("complete", 0)]
@@ -78,27 +64,21 @@ def test_a_signal_is_heard_while_the_file_is_locked(tmp_path: Path) -> None:
         search.watch_moves()
         process = search.start()
         wait_for(lambda: search.count("end") >= 2)
-        with contextlib.closing(sqlite3.connect(search.history, timeout=10, isolation_level=None)) as db:
-            db.execute("BEGIN IMMEDIATE")
+        with locked(search.history):
             workers = workers_of(process.pid)
             time.sleep(3)
             process.terminate()
             process.wait(20)
-            search.kill(*workers)  # for the witness: they went with their agent
-            db.execute("ROLLBACK")
+            search.note_kill(*workers)  # they went with their agent
         search.finish()
         search.check()
 
 
 def test_a_reader_that_holds_a_transaction_disturbs_nobody(tmp_path: Path) -> None:
-    """Such as a dashboard that is left open."""
     with FaultySearch(tmp_path, trials=12) as search:
         search.watch_moves()
-        with contextlib.closing(sqlite3.connect(search.history, isolation_level=None)) as db:
-            db.execute("BEGIN")
-            assert db.execute("SELECT count(*) FROM trials").fetchone() == (0,)
+        with long_reader(search.history):
             search.finish()
-            assert db.execute("SELECT count(*) FROM trials").fetchone() == (0,)
         search.check()
 
 
@@ -109,7 +89,7 @@ def unwritable(folder: Path) -> Iterator[Path]:
         folder.mkdir()
         yield folder / "search.db"
         return
-    with small_disk(folder, "4m"):
+    with small_disk_or_skip(folder, "4m"):
         yield folder / "search.db"
 
 

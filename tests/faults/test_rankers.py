@@ -1,7 +1,6 @@
 """Rankers that raise, answer nonsense or nothing, lose their file; servers that refuse, hang, stammer and come back."""
 
 import os
-import re
 import shutil
 import time
 from pathlib import Path
@@ -11,7 +10,8 @@ import pytest
 from ncode_search.agent.proposals import LONGEST_REST, BackOff
 from ncode_search.agent.ranking.embedded import PACKAGED
 from tests.faults.harness import HERE, FaultySearch, wait_for
-from tests.ranking.http_stub import Answer, Seen, Stub, chat
+from tests.faults.moody_server import MoodyServer
+from tests.ranking.http_stub import Stub
 
 pytestmark = pytest.mark.slow
 
@@ -59,25 +59,6 @@ def test_a_model_s_file_may_go_while_it_runs(tmp_path: Path) -> None:
         search.wait(process)
         search.check()
         assert set(reasons(search)) == {"worked"}
-
-
-class MoodyServer:
-    """An OpenAI-compatible server in one of several moods."""
-
-    mood = "well"
-
-    def __call__(self, seen: Seen) -> Answer:
-        if seen.path == "/v1/models":
-            return Answer({"object": "list", "data": [{"id": "m"}]})
-        if self.mood == "500":
-            return Answer({"error": {"message": "out of memory"}}, 500)
-        if seen.path != "/v1/chat/completions":
-            return Answer({"error": {"message": "Not Found"}}, 404)
-        if self.mood == "garbage":
-            return Answer(b"<html>\xff\xfe it works")
-        if self.mood == "half":
-            return Answer(chat("0000"), drip=1.0)
-        return Answer(chat(re.findall(r"(\w+);", seen.body["messages"][0]["content"])[0]))
 
 
 def test_a_server_that_hangs_stammers_or_is_gone_is_used_again_when_it_comes_back(tmp_path: Path) -> None:

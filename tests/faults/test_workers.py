@@ -1,13 +1,12 @@
 """Evaluators that hang, crash, eat memory, print without end and leave children behind."""
 
-import os
 import time
 from pathlib import Path
 
 import pytest
 
 from ncode_search.agent.processes import process_start
-from tests.faults.harness import LONG, FaultySearch, stopped, wait_for, workers_of
+from tests.faults.harness import LONG, FaultySearch, jumping_clock, stopped, wait_for, workers_of
 
 FATES = ["hang", "exit", "segfault", "abort", "memory", "native memory", "print", "children", "fine"]
 DEADLY = set(FATES) - {"print", "fine"}
@@ -97,18 +96,9 @@ def test_a_machine_that_sleeps_loses_no_trial_and_doubles_none(tmp_path: Path) -
         assert search.rows("SELECT DISTINCT attempt, state FROM trials") == [(1, "complete")]
 
 
-JUMPING_CLOCK = """
-import random, time
-real, jump = time.time, random.Random(0)
-time.time = lambda: real() + jump.choice((-86400, -3600, 0, 3600, 86400))
-"""
-
-
 def test_a_clock_that_jumps_ends_no_trial(tmp_path: Path) -> None:
     """The wall clock of agent and workers is another one at every look, also of an agent that takes trials over."""
-    (tmp_path / "clock").mkdir()
-    (tmp_path / "clock" / "sitecustomize.py").write_text(JUMPING_CLOCK)
-    clock = {"PYTHONPATH": os.pathsep.join([str(tmp_path / "clock"), os.environ.get("PYTHONPATH", "")])}
+    clock = jumping_clock(tmp_path / "clock")
     with FaultySearch(tmp_path, "long", trials=2, timeout=20, retries=0, environment=clock) as search:
         search.watch_moves()
         process = search.start()

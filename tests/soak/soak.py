@@ -1,0 +1,308 @@
+"""A search that is hurt for so many minutes; see the package's text."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ncode_search.agent.ranking.embedded import PACKAGED
+from tests.faults.disks import small_disk
+from tests.faults.harness import HERE, FaultySearch, jumping_clock, wait_for
+from tests.faults.moody_server import MoodyServer
+from tests.ranking.http_stub import Stub
+from tests.soak.faults import FAULTS, Fault
+from tests.soak.samples import Samples, processes_with
+
+POSITIONS, OPTIONS = 5, 9
+"""59,049 codes: more than two hours can evaluate."""
+DISK = 512 << 20
+"""Bytes of the small disk."""
+TICK = 0.25
+"""Seconds between two looks."""
+REST = 3.0
+"""Seconds before an agent is started again that refused to run."""
+PATIENCE = 600.0
+"""Seconds in which what must happen has happened, on the slowest machine."""
+LAST = 40
+"""Trials that are completed undisturbed, at the end."""
+FAULTY, JUMPING = "an agent whose ranker raises, answers nonsense, stalls", "an agent whose wall clock jumps"
+RANKER = 'model = "model.gguf"\npool = 64\nshuffles = 1\ndeadline = 3'
+SPACE = "\n".join(f"p{at} = {list(range(OPTIONS))}" for at in range(POSITIONS))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done."""
+
+    minutes: float = 120.0
+    seed: int = 1
+    workers: int = 4
+    sleep: tuple[float, float] = (0.3, 3.0)
+    """Seconds that an evaluation takes."""
+    pause: tuple[float, float] = (2.0, 8.0)
+    """Seconds between two faults."""
+    timeout: float = 20.0
+    """Of a trial, in seconds: far more than a busy machine makes of `sleep`."""
+
+
+@dataclass
+class Agent:
+    """One life of the agent."""
+
+    process: subprocess.Popen[bytes]
+    ranker: str
+    """``file``, ``server`` or ``faulty``."""
+    began: float = field(default_factory=time.monotonic)
+    excuse: str = ""
+    """What it may refuse to run for."""
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def age(self) -> float:
+        """In seconds."""
+        return time.monotonic() - self.began
+
+
+@dataclass
+class Condition:
+    """A fault that lasts."""
+
+    fault: Fault
+    until: float
+    context: contextlib.ExitStack
+
+
+class Soak:
+    """Runs in `folder`; use it in a ``with``, which leaves nothing running."""
+
+    agent: Agent
+    search: FaultySearch
+    server: Stub
+
+    def __init__(self, plan: Plan, folder: Path) -> None:
+        self.plan, self.random = plan, random.Random(plan.seed)
+        self.is_over = False
+        self.agents = 0
+        self.struck: Counter[str] = Counter()
+        self.waits: dict[str, list[float]] = defaultdict(list)
+        """Of every kind of fault, the seconds until the next trial was completed."""
+        self.refusals: Counter[str] = Counter()
+        self.problems: list[str] = []
+        self._waiting: list[tuple[str, float, int]] = []
+        self._conditions: list[Condition] = []
+        self._next_fault, self._restart_at = 0.0, 0.0
+        self._orders = itertools.count()
+        self._stack = contextlib.ExitStack()
+        self._prepare(folder)
+
+    def _prepare(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.has_small_disk = False
+        history = None
+        with contextlib.suppress(PermissionError):
+            disk = small_disk(folder / "disk", str(DISK))
+            history = self._stack.enter_context(disk) / "search.db"
+            self.has_small_disk = True
+        write_table(folder / "table.csv")
+        shutil.copy(PACKAGED, folder / "model.gguf")
+        for name in ("orders", "temporary"):
+            (folder / name).mkdir()
+        self.search = self._stack.enter_context(FaultySearch(
+            folder, "looked_up", trials=OPTIONS**POSITIONS, workers=self.plan.workers, timeout=self.plan.timeout,
+            space=SPACE, ranker=RANKER, history=history, seed=self.plan.seed,
+            environment={
+                "NCODE_TEST_SECONDS": "{} {}".format(*self.plan.sleep), "TMPDIR": str(folder / "temporary"),
+            },
+        ))  # fmt: skip
+        self.search.watch_moves()
+        self.mood = MoodyServer()
+        self.server = Stub(self.mood)
+        self._clock = jumping_clock(folder / "clock")
+        self.samples = Samples(self.search.history)
+
+    def __enter__(self) -> Soak:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._end_conditions(math.inf)
+        for pid in self.left_behind():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.server.close()
+        self._stack.close()
+
+    @property
+    def now(self) -> float:
+        """Seconds since it began."""
+        return self.samples.now
+
+    @property
+    def active(self) -> list[str]:
+        """Faults that last."""
+        return [condition.fault.name for condition in self._conditions]
+
+    def left_behind(self) -> list[int]:
+        """All processes of the search."""
+        return list(processes_with("NCODE_TEST_LOG", self.search.witness))
+
+    # Hours of it
+
+    def hurt(self) -> Iterator[None]:
+        """Until the time or `is_over` ends it; yields between two looks."""
+        self.start()
+        while self.now < self.plan.minutes * 60 and not self.is_over and not self.problems:
+            self._keep_running()
+            self._end_conditions(self.now)
+            if self.now >= self._next_fault and self.agent.process.poll() is None:
+                self._next_fault = self.now + self.random.uniform(*self.plan.pause)
+                self._strike()
+            self._watch()
+            yield
+            time.sleep(TICK)
+        self._end_conditions(math.inf)
+
+    def start(self) -> None:
+        """An agent; now and then one with another ranker, or in a world where the clock jumps."""
+        ranker = self.random.choices(("file", "server", "faulty"), (7, 2, 1))[0]
+        is_jumping = self.random.random() < 0.2
+        program = HERE / "faulty_ranker.py" if ranker == "faulty" else None
+        arguments = ("--ranker", self.server.url) if ranker == "server" else ()
+        self.server.seen.clear()
+        process = self.search.start(program, *arguments, environment=self._clock if is_jumping else {})
+        self.agent, self.agents = Agent(process, ranker), self.agents + 1
+        for name, is_so in ((FAULTY, ranker == "faulty"), (JUMPING, is_jumping)):
+            if is_so:
+                self._count(name)
+        self._note_excuses()
+
+    def stop_agent(self) -> None:
+        """SIGTERM, as a service manager sends it."""
+        self._end_conditions(math.inf, "SIGSTOP")
+        pids = self.left_behind()
+        self.agent.process.terminate()
+        self._wait_for_end()
+        self.search.note_kill(*pids)  # in case they went with their agent
+
+    def order(self, fate: str) -> None:
+        """The next evaluation meets it."""
+        (self.search.folder / "orders" / f"{fate}.{next(self._orders)}").touch()
+
+    def _keep_running(self) -> None:
+        code = self.agent.process.poll()
+        if code is None:
+            return
+        if self._restart_at == 0.0:
+            self._look_at_end(code)
+            self._restart_at = self.now + (REST if code == 2 else 0.0)
+        if self.now >= self._restart_at:
+            self._restart_at = 0.0
+            self.start()
+
+    def _look_at_end(self, code: int) -> None:
+        """Whether it was ours, or may be."""
+        said = (self.search.output.read_bytes()[-2000:].decode(errors="replace").strip().splitlines() or [""])[-1]
+        if code == 2 and self.agent.excuse and said.startswith("ncode: "):
+            self.refusals[self.agent.excuse] += 1
+        elif code != -signal.SIGKILL and not self._was_terminated:
+            self.problems.append(f"at {self.now:.0f} s the agent ended by itself with code {code}: {said}")
+        self._was_terminated = False
+
+    _was_terminated = False
+
+    def _wait_for_end(self) -> None:
+        try:
+            code = self.agent.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.problems.append(f"at {self.now:.0f} s the agent did not end in {PATIENCE:g} s of SIGTERM")
+            return
+        self._was_terminated = True
+        if code not in (0, 1) and not (code == 2 and self.agent.excuse) and code != -signal.SIGTERM:
+            self.problems.append(f"at {self.now:.0f} s the agent ended with code {code} after SIGTERM")
+
+    # Faults
+
+    def _strike(self) -> None:
+        has = {"", self.agent.ranker, *(["disk"] if self.has_small_disk else [])}
+        possible = [fault for fault in FAULTS if fault.needs in has and fault.name not in self.active]
+        fault = self.random.choices(possible, [fault.weight for fault in possible])[0]
+        seconds, context = self.random.uniform(*fault.seconds), contextlib.ExitStack()
+        try:
+            if (lasting := fault.strike(self)) is not None:
+                context.enter_context(lasting)
+                self._conditions.append(Condition(fault, self.now + seconds, context))
+        except (sqlite3.OperationalError, OSError):  # locked, full or gone for this one, too
+            return
+        self._count(fault.name)
+        self._note_excuses()
+
+    def _count(self, name: str) -> None:
+        self.struck[name] += 1
+        self._waiting.append((name, self.now, self.samples.complete))
+
+    def _note_excuses(self) -> None:
+        for condition in self._conditions:
+            if condition.fault.may_be_refused:
+                self.agent.excuse = condition.fault.name
+
+    def _end_conditions(self, until: float, kind: str = "") -> None:
+        for condition in [*self._conditions]:
+            if condition.until <= until and condition.fault.name.startswith(kind):
+                self._conditions.remove(condition)
+                condition.context.close()
+
+    def _watch(self) -> None:
+        self.samples.look()
+        self.samples.take(self.agent.pid, self.agent.age, self.struck.total())
+        for waiting in [*self._waiting]:
+            name, since, complete = waiting
+            if self.samples.complete > complete:
+                self._waiting.remove(waiting)
+                self.waits[name].append(self.now - since)
+
+    # The end
+
+    def finish(self) -> None:
+        """Some trials more, undisturbed but for what evaluations were still to meet; then everything is judged."""
+        if self.agent.process.poll() is None:
+            self.stop_agent()
+        self.samples.look()
+        self.search.trials = self.samples.complete + LAST
+        self.agent = Agent(self.search.start(None, "--trials", self.search.trials), "file")
+        try:
+            self.search.wait(self.agent.process, PATIENCE)
+            wait_for(lambda: not self.left_behind(), 60)
+        except (AssertionError, subprocess.TimeoutExpired) as error:
+            self.problems.append(f"the search did not go on to its end: {error or type(error).__name__}")
+        self._watch()
+        self._judge()
+
+    def _judge(self) -> None:
+        self.problems += [f"process {pid} was left behind" for pid in self.left_behind()]
+        judged = self.search.judge()
+        if judged.returncode:
+            self.problems += (judged.stdout + judged.stderr).strip().splitlines()
+
+
+def write_table(path: Path) -> None:
+    """A score for every code of the space: hills that positions make together."""
+    lines = ["code,score"]
+    for code in itertools.product(range(OPTIONS), repeat=POSITIONS):
+        score = sum(math.sin(2.1 * (at + 1) * option) for at, option in enumerate(code))
+        score += sum(math.cos(left - right) for left, right in itertools.pairwise(code))
+        lines.append(f"{''.join(map(str, code))},{score:.6f}")
+    path.write_text("\n".join(lines) + "\n")
