@@ -8,6 +8,8 @@ CORE := pyproject.toml constraints.txt CMakeLists.txt $(wildcard csrc/* bindings
 CLANGXX ?= clang++
 # For `make fuzz`, on each kind of input.
 SECONDS ?= 600
+# For `make soak`.
+MINUTES ?= 120
 # Python itself is not sanitized: the library must come before everything else. What Python never frees is no leak of ours.
 ASAN = $(shell $(CXX) -print-file-name=libasan.so)
 SANITIZE_ENV = ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1
@@ -15,7 +17,7 @@ SANITIZE_ENV = ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1
 TYPES := build/types/ncode_search
 
 .DEFAULT_GOAL := help
-.PHONY: help search test lint types unit faults sanitize fuzz fuzz-core fuzz-inputs bench format clean
+.PHONY: help search test lint types unit faults soak sanitize fuzz fuzz-core fuzz-inputs bench format clean
 
 help: ## Show this
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -23,7 +25,9 @@ help: ## Show this
 search: $(VENV)/.search ## Install what is missing and run the example search; again: resume it
 	@$(BIN)/ncode run examples/digits_cnn.toml
 
-test: lint types unit sanitize ## Everything that CI runs: lint, types, tests, the core's tests under sanitizers
+# The soak sleeps most of the time, so it runs beside the sanitizers, with its report in one piece.
+test: lint types unit ## Everything that CI runs: lint, types, tests, the core's tests under sanitizers, a short soak
+	@$(MAKE) --no-print-directory -j2 sanitize soak MINUTES=5
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -41,6 +45,10 @@ unit: $(VENV)/.test
 
 faults: $(VENV)/.test ## Hurt searches in every way for a quarter of an hour, as docs/unattended.md says
 	NCODE_FAULTS_LONG=1 $(BIN)/python -m pytest tests/faults
+
+soak: $(VENV)/.test ## Hurt one search for MINUTES (120), and judge it; the report is in build/soak.txt, too
+	@mkdir -p build
+	$(BIN)/python -m tests.soak --minutes $(MINUTES) --report build/soak.txt
 
 sanitize: build/sanitized/.built ## Test the core under the address and undefined-behaviour sanitizers
 	$(SANITIZE_ENV) build/sanitize/tests/fuzz/fuzz_codes tests/fuzz/corpus 2>build/sanitized/replay.log || { tail -40 build/sanitized/replay.log >&2; exit 1; }

@@ -12,9 +12,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tests.soak.faults import FAULTS
 from tests.soak.samples import Sample, opened
-from tests.soak.soak import FAULTY, JUMPING, LAST, OPTIONS, POSITIONS, Soak
+from tests.soak.soak import FAULTY, JUMPING, OPTIONS, POSITIONS, Soak
 
 SLICES = 12
 """Of the time, but none shorter than half a minute."""
@@ -85,7 +84,7 @@ def _kind(reason: str) -> str:
 
 def _faults(soak: Soak) -> Iterator[str]:
     yield f"{'fault':<54}{'times':>6}   s to the next completed trial: median, longest"
-    for name in [*(fault.name for fault in FAULTS), FAULTY, JUMPING]:
+    for name in [*(fault.name for fault in soak.plan.faults), FAULTY, JUMPING]:
         waits = soak.waits[name]
         figures = f"{statistics.median(waits):>10.1f}{max(waits):>8.1f}" if waits else ""
         yield f"{name:<54}{soak.struck[name]:>6}{figures}".rstrip()
@@ -132,7 +131,8 @@ def _invariants(soak: Soak, *, is_done: bool) -> Iterator[str]:
         yield "violated:"
         yield from (f"  {problem}" for problem in soak.problems)
     else:
-        yield f"after {LAST} trials more, by a program that only reads the SQLite file and the evaluators' own log:"
+        more = f"{soak.plan.last} trials later"
+        yield f"{more}, by a program that only reads the SQLite file and the evaluators' own log:"
         yield "  every completed evaluation is recorded exactly once, with its value"
         yield "  no code was evaluated twice to completion"
         yield "  no trial is left running, and none made a move that it may not"

@@ -35,8 +35,6 @@ REST = 3.0
 """Seconds before an agent is started again that refused to run."""
 PATIENCE = 600.0
 """Seconds in which what must happen has happened, on the slowest machine."""
-LAST = 40
-"""Trials that are completed undisturbed, at the end."""
 FAULTY, JUMPING = "an agent whose ranker raises, answers nonsense, stalls", "an agent whose wall clock jumps"
 RANKER = 'model = "model.gguf"\npool = 64\nshuffles = 1\ndeadline = 3'
 SPACE = "\n".join(f"p{at} = {list(range(OPTIONS))}" for at in range(POSITIONS))
@@ -55,6 +53,9 @@ class Plan:
     """Seconds between two faults."""
     timeout: float = 20.0
     """Of a trial, in seconds: far more than a busy machine makes of `sleep`."""
+    last: int = 40
+    """Trials that are completed at the end, when nothing is done to the search any more."""
+    faults: tuple[Fault, ...] = FAULTS
 
 
 @dataclass
@@ -96,7 +97,7 @@ class Soak:
 
     def __init__(self, plan: Plan, folder: Path) -> None:
         self.plan, self.random = plan, random.Random(plan.seed)
-        self.is_over = False
+        self._is_over = False
         self.agents = 0
         self.struck: Counter[str] = Counter()
         self.waits: dict[str, list[float]] = defaultdict(list)
@@ -156,6 +157,15 @@ class Soak:
         """Faults that last."""
         return [condition.fault.name for condition in self._conditions]
 
+    def end(self) -> None:
+        """Before its time."""
+        self._is_over = True
+
+    def keep(self) -> None:
+        """The history in the folder, also where its disk will be gone."""
+        if self.has_small_disk:
+            shutil.copytree(self.search.history.parent, self.search.folder / "kept")
+
     def left_behind(self) -> list[int]:
         """All processes of the search."""
         return list(processes_with("NCODE_TEST_LOG", self.search.witness))
@@ -163,9 +173,9 @@ class Soak:
     # Hours of it
 
     def hurt(self) -> Iterator[None]:
-        """Until the time or `is_over` ends it; yields between two looks."""
+        """Until its time is over, `end` is called, or something is wrong; yields between two looks."""
         self.start()
-        while self.now < self.plan.minutes * 60 and not self.is_over and not self.problems:
+        while self.now < self.plan.minutes * 60 and not self._is_over and not self.problems:
             self._keep_running()
             self._end_conditions(self.now)
             if self.now >= self._next_fault and self.agent.process.poll() is None:
@@ -238,7 +248,7 @@ class Soak:
 
     def _strike(self) -> None:
         has = {"", self.agent.ranker, *(["disk"] if self.has_small_disk else [])}
-        possible = [fault for fault in FAULTS if fault.needs in has and fault.name not in self.active]
+        possible = [fault for fault in self.plan.faults if fault.needs in has and fault.name not in self.active]
         fault = self.random.choices(possible, [fault.weight for fault in possible])[0]
         seconds, context = self.random.uniform(*fault.seconds), contextlib.ExitStack()
         try:
@@ -281,7 +291,7 @@ class Soak:
         if self.agent.process.poll() is None:
             self.stop_agent()
         self.samples.look()
-        self.search.trials = self.samples.complete + LAST
+        self.search.trials = self.samples.complete + self.plan.last
         self.agent = Agent(self.search.start(None, "--trials", self.search.trials), "file")
         try:
             self.search.wait(self.agent.process, PATIENCE)
