@@ -7,7 +7,7 @@ trial nor finding the best ones slows down as trials accumulate.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -75,7 +75,10 @@ class ObservationLog:
         self._values = GrowingArray(np.empty(0, dtype=np.float64))
         self._failed = GrowingArray(np.empty((0, length), dtype=np.uint8))
         self._forecasts = GrowingArray(_NO_FORECASTS)
-        self._pruned: dict[int, tuple[NDArray[np.uint8], float]] = {}
+        self._stopped = GrowingArray(np.empty(0, dtype=np.int64))
+        """Numbers of the trials of the next two."""
+        self._pruned = GrowingArray(np.empty((0, length), dtype=np.uint8))
+        self._partial = GrowingArray(np.empty(0, dtype=np.float64))
         self._pending: dict[int, NDArray[np.uint8]] = {}
         self._pending_forecasts: dict[int, NDArray[np.float64]] = {}
         self._leaders: list[tuple[float, int]] = []
@@ -101,9 +104,10 @@ class ObservationLog:
         best = np.argsort(-values, kind="stable")[:LEADERS]
         self._leaders = [(-float(values[index]), int(index)) for index in best]
 
-    def load_pruned(self, trials: Iterable[int], codes: Codes, partial: Iterable[float]) -> None:
+    def load_pruned(self, trials: Sequence[int], codes: Codes, partial: Sequence[float]) -> None:
         """Take over the trials that were stopped early, oldest first, with their last scores."""
-        self._pruned.update(zip(trials, zip(codes, partial, strict=True), strict=True))
+        for store, rows in ((self._stopped, trials), (self._pruned, codes), (self._partial, partial)):
+            store.extend(np.asarray(rows))
 
     def begin(self, trial: int, code: NDArray[np.uint8], forecast: NDArray[np.float64] | None = None) -> None:
         """A trial was queued: its code is in flight. `forecast`: what was predicted for it, shape ``(3,)``."""
@@ -126,20 +130,23 @@ class ObservationLog:
 
     def prune(self, trial: int, partial: float) -> None:
         """A trial in flight was stopped early; its last score was `partial` (higher is better)."""
-        self._pruned[trial] = (self._pending.pop(trial), partial)
+        for store, row in ((self._stopped, trial), (self._pruned, self._pending.pop(trial)), (self._partial, partial)):
+            store.append(row)
         self._pending_forecasts.pop(trial, None)
 
     def has_stopped(self, trial: int) -> bool:
         """Whether a trial is known to have been stopped."""
-        return trial in self._pruned
+        return trial in self._stopped.view()
 
     def promote(self, trial: int) -> None:
         """A trial that was stopped is in flight again."""
-        self._pending[trial], _ = self._pruned.pop(trial)
+        at = int(np.flatnonzero(self._stopped.view() == trial)[0])
+        self._pending[trial] = self._pruned.view()[at].copy()
+        for store in (self._stopped, self._pruned, self._partial):
+            store.remove(at)
 
     def view(self) -> Observations:
         """All that is known now."""
-        pruned, partial = self._stopped(list(self._pruned.values()))
         return Observations(
             codes=self._codes.view(),
             values=self._values.view(),
@@ -147,32 +154,26 @@ class ObservationLog:
             failed=self._failed.view(),
             leaders=[index for _, index in self._leaders],
             forecasts=self._forecasts.view(),
-            pruned=pruned,
-            partial=partial,
+            pruned=self._pruned.view(),
+            partial=self._partial.view(),
         )
 
     def view_without_last(self, code: NDArray[np.uint8]) -> Observations:
         """What was known before the newest trial, the one of `code`, ended: its code counts as in flight."""
         codes, values, failed = self._codes.view(), self._values.view(), self._failed.view()
-        stopped = list(self._pruned.values())
+        pruned, partial = self._pruned.view(), self._partial.view()
         if len(codes) and np.array_equal(codes[-1], code):
             codes, values = codes[:-1], values[:-1]
         elif len(failed) and np.array_equal(failed[-1], code):
             failed = failed[:-1]
-        elif stopped and np.array_equal(stopped[-1][0], code):
-            stopped.pop()
+        elif len(pruned) and np.array_equal(pruned[-1], code):
+            pruned, partial = pruned[:-1], partial[:-1]
         else:
             return self.view()
         leaders = [index for _, index in self._leaders if index < len(codes)]
         pending = np.concatenate([self._pending_codes(), code[np.newaxis]])
         forecasts = self._forecasts.view()[: len(codes)]
-        return Observations(codes, values, pending, failed, leaders, forecasts, *self._stopped(stopped))
-
-    def _stopped(self, trials: Sequence[tuple[NDArray[np.uint8], float]]) -> tuple[Codes, NDArray[np.float64]]:
-        if not trials:
-            return np.empty((0, self._length), dtype=np.uint8), np.empty(0)
-        codes, partial = zip(*trials, strict=True)
-        return np.stack(codes), np.array(partial)
+        return Observations(codes, values, pending, failed, leaders, forecasts, pruned, partial)
 
     def _pending_codes(self) -> Codes:
         if not self._pending:
@@ -202,6 +203,11 @@ class GrowingArray:
         self._reserve(len(rows))
         self._store[self._used : self._used + len(rows)] = rows
         self._used += len(rows)
+
+    def remove(self, at: int) -> None:
+        """Take a row out, by a copy of the others: a ranker's thread may be reading a view."""
+        self._store = np.delete(self._store, at, axis=0)
+        self._used -= 1
 
     def view(self) -> NDArray[Any]:
         """All rows so far."""

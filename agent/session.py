@@ -352,8 +352,8 @@ class Session:
 
     def _load_stopped(self, trials: list[tuple[int, str, float]]) -> None:
         codes = self.space.from_text([code for _, code, _ in trials])
-        partial = (self.sign * score for *_, score in trials)
-        self._log.load_pruned((trial for trial, *_ in trials), codes, partial)
+        partial = [self.sign * score for *_, score in trials]
+        self._log.load_pruned([trial for trial, *_ in trials], codes, partial)
 
     def _forecast(self, predicted: Mapping[str, float]) -> NDArray[np.float64]:
         return self.sign * np.array([predicted.get(name, np.nan) for name in FORECASTERS])

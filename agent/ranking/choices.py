@@ -6,12 +6,10 @@ and neither agrees with a code in which it does.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 
-from ncode_search.agent.observations import Codes, Observations
+from ncode_search.agent.observations import Codes
 from ncode_search.agent.ranking.base import ChoiceSpace
 
 
@@ -35,15 +33,3 @@ class Choices:
             return codes
         seen: NDArray[np.uint8] = np.where(self._space.active(codes), codes, self._inactive)
         return seen
-
-    def observations(self, known: Observations) -> Observations:
-        """What is known, with the codes as the ranker sees them."""
-        if not self._conditional.any():
-            return known
-        return replace(
-            known,
-            codes=self(known.codes),
-            pending=self(known.pending),
-            failed=self(known.failed),
-            pruned=self(known.pruned) if len(known.pruned) else known.pruned,
-        )

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncode_search.agent.observations import Observations
+from ncode_search.agent.ranking.choices import Choices
 from ncode_search.agent.ranking.normal_scores import NormalScores
 from ncode_search.agent.ranking.surrogates import Features, Floats, fit_ridge
 from ncode_search.agent.ranking.tokens import Trials
@@ -24,15 +25,18 @@ OTHERS = 32
 """Failed trials, and pending ones, that are seen at most; the newest."""
 
 
-def visible(known: Observations, features: Features, room: int = ROOM) -> tuple[Trials, NormalScores]:
-    """What is seen of a history with at least one completed trial, and the scale of its scores."""
+def visible(known: Observations, choices: Choices, features: Features, room: int = ROOM) -> tuple[Trials, NormalScores]:
+    """What is seen of a history with at least one completed trial, and the scale of its scores.
+
+    It costs the same after any number of trials: nothing is done with those that are not seen.
+    """
     rows = chosen_rows(known, room)
-    codes, values = known.codes[rows], known.values[rows]
+    codes, values = choices(known.codes[rows]), known.values[rows]
     stopped = slice(max(0, len(known.pruned) - (room - len(rows))), None)
-    pruned, partial = known.pruned[stopped].reshape(-1, codes.shape[1]), known.partial[stopped]
+    pruned, partial = choices(known.pruned[stopped].reshape(-1, codes.shape[1])), known.partial[stopped]
     scale = NormalScores(np.concatenate([values, partial]))
     scores, guessed = scale(values), scale(partial)
-    failed, pending = known.failed[-OTHERS:], known.pending[-OTHERS:]
+    failed, pending = choices(known.failed[-OTHERS:]), choices(known.pending[-OTHERS:])
     measured, scored = np.concatenate([codes, pruned]), np.concatenate([scores, guessed])
     believed = _believed(features, measured, scored, pending)
     groups = [codes, failed, pruned, pending]
@@ -48,9 +52,15 @@ def chosen_rows(known: Observations, room: int) -> NDArray[np.intp]:
         return np.arange(count)
     newest = np.arange(count - room // 4, count)
     best = known.best(room // 4)
-    rest = np.setdiff1d(np.arange(count), np.concatenate([newest, best]), assume_unique=False)
-    spread = rest[np.linspace(0, len(rest) - 1, room - len(np.union1d(newest, best))).astype(np.intp)]
-    return np.unique(np.concatenate([newest, best, spread]))
+    best = np.sort(best[best < newest[0]])
+    others = newest[0] - len(best)
+    spread = np.linspace(0, others - 1, room - len(newest) - len(best)).astype(np.intp)
+    return np.sort(np.concatenate([newest, best, _without(best, spread)]))
+
+
+def _without(left_out: NDArray[np.intp], places: NDArray[np.intp]) -> NDArray[np.intp]:
+    """The numbers at `places` of 0, 1, 2, ... without those `left_out`, which are sorted."""
+    return places + np.searchsorted(left_out - np.arange(len(left_out)), places, side="right")
 
 
 def _believed(features: Features, codes: NDArray[np.uint8], scores: Floats, pending: NDArray[np.uint8]) -> Floats:

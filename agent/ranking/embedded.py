@@ -142,7 +142,7 @@ class EmbeddedRanker:
         """What is seen of the history, its scale, and what `_distributions` gives."""
         # The matrices are small: more threads gain nothing, and spin for seconds where trainings use the cores.
         with self._blas.limit(limits=1, user_api="blas"):
-            trials, scale = visible(self._choices.observations(known), self._features, self._room)
+            trials, scale = visible(known, self._choices, self._features, self._room)
             return trials, scale, *self._distributions(trials, self._choices(pool))
 
     def _distributions(self, trials: Trials, pool: NDArray[np.uint8]) -> tuple[Floats, Floats]:

@@ -56,7 +56,7 @@ def _task(table: ScoreTable, length: int, queries: int, seed: int) -> Task:
     known = Observations(table.codes[rows[:length]], table.values[rows[:length]], none, none)
     choices = Choices(table.space)
     features = Features(choices.sizes, choices.ordered)
-    trials, scale = visible(choices.observations(known), features)
+    trials, scale = visible(known, choices, features)
     pool = choices(table.codes[rows[length:]])
     codes = np.concatenate([trials.codes, pool])
     targets = scale(table.values[rows[length:]])

@@ -110,7 +110,7 @@ def _lay_out(
 ) -> Task:
     choices = Choices(source.space)
     features = Features(choices.sizes, choices.ordered)
-    trials, scale = visible(choices.observations(known), features)
+    trials, scale = visible(known, choices, features)
     values, fails = source.measure(pool)
     targets = np.where(fails, trials.scores.min() - 0.3, scale(np.where(fails, 0, values)))
     pool = choices(pool)
