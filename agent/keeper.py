@@ -25,6 +25,7 @@ from pathlib import Path
 from ncode_search.agent.errors import IllegalTransitionError
 from ncode_search.agent.history import History
 from ncode_search.agent.leases import RENEW_EVERY
+from ncode_search.agent.process_tree import end_own_tree
 from ncode_search.agent.waiting import AwakeClock
 
 GRACE = 10.0
@@ -112,17 +113,12 @@ class Keeper(threading.Thread):
                 history.requeue(attempt.trial, attempt.number, error, failed=True)
             else:
                 history.fail(attempt.trial, attempt.number, error)
-        kill_own_group()
+        end_own_tree()
 
     def _arm(self) -> None:
         left = self._left
         _let_the_first_alarm_pass()
         signal.setitimer(signal.ITIMER_REAL, 0 if left is None else max(left, 0) + 2 * GRACE)
-
-
-def kill_own_group() -> None:
-    """End this process and all that it started."""
-    os.kill(0 if os.getpgrp() == os.getpid() else os.getpid(), signal.SIGKILL)
 
 
 def bound_output(descriptor: int = 2) -> None:

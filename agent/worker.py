@@ -27,7 +27,8 @@ from ncode_search.agent.database import may_pass
 from ncode_search.agent.errors import IllegalTransitionError
 from ncode_search.agent.fidelity import Judge, Stopping
 from ncode_search.agent.history import History, Spent
-from ncode_search.agent.keeper import Attempt, Keeper, kill_own_group
+from ncode_search.agent.keeper import Attempt, Keeper
+from ncode_search.agent.process_tree import end_own_tree
 from ncode_search.agent.results import checked, plain
 from ncode_search.evaluators.base import Context, Evaluator, EvaluatorError, Pruned, Result
 from ncode_search.evaluators.memory import PeakMemory, is_out_of_memory
@@ -254,4 +255,4 @@ if __name__ == "__main__":
     main()
     sys.stdout.flush()
     # The agent is gone: what evaluations have left running goes, too.
-    kill_own_group()
+    end_own_tree()

@@ -1,8 +1,8 @@
 """Evaluator processes seen from the agent: start, task, deadline, kill, replace.
 
 A worker is a fresh interpreter (`worker.py`) in a session of its own, so that Ctrl-C at the terminal reaches the
-agent alone and a kill takes the worker's own children too. Its output goes to an unnamed file whose end explains a
-crash.
+agent alone; a kill takes all that the worker has started, see `process_tree`. Its output goes to an unnamed file whose
+end explains a crash.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from ncode_search.agent.devices import Device
 from ncode_search.agent.errors import InputError, SearchFailedError
 from ncode_search.agent.history import Trial
 from ncode_search.agent.keeper import OUTPUT_TAIL
+from ncode_search.agent.process_tree import MARK, end_tree, new_mark
 from ncode_search.agent.processes import ProcessId, process_start
 from ncode_search.agent.waiting import within
 from ncode_search.agent.worker import Setup, Task
@@ -65,6 +66,7 @@ class Worker:
         self._watcher: asyncio.Task[None] | None = None
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
         self._identity: ProcessId | None = None
+        self._mark = ""
         self._has_begun = self._is_evaluated = False
         self._excused = 0
 
@@ -123,7 +125,7 @@ class Worker:
         """End the process and everything that it started, now."""
         if self._process is None:
             return
-        kill_group(self._process.pid)
+        self._end_tree()
         await self._exit_code()
 
     async def close(self) -> None:
@@ -135,15 +137,20 @@ class Worker:
 
     async def _spawn(self) -> asyncio.subprocess.Process:
         self._forget_output()
+        self._mark = new_mark()
         return await asyncio.create_subprocess_exec(
             sys.executable, *SAFE_PATH, "-m", "ncode_search.agent.worker",
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=self._output,
-            env={**os.environ, **self.device.environment},
+            env={**os.environ, **self.device.environment, MARK: self._mark},
             start_new_session=True,
             limit=1 << 20,
         )  # fmt: skip
+
+    def _end_tree(self) -> None:
+        if self._identity is not None:
+            end_tree(self._identity, self._mark)
 
     def _send(self, message: Mapping[str, Any]) -> None:
         assert self._process is not None
@@ -176,7 +183,7 @@ class Worker:
             with contextlib.suppress(asyncio.TimeoutError):
                 await within(EXIT_LIMIT, self._exit_code())
             # What it started may live on and hold the device.
-            kill_group(self._process.pid)
+            self._end_tree()
             raise WorkerDied(self._tail() + _describe_exit(await self._exit_code()))
         return dict(json.loads(line))
 
@@ -206,17 +213,11 @@ class Worker:
         return f"{text}\n" if text else ""
 
 
-def kill_group(pid: int) -> None:
-    """SIGKILL to a worker and all that it started; a worker that is gone already is no error."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
-
-
 def kill_orphan(trial: Trial) -> None:
     """End the worker that a former agent left with a trial, if it runs on this machine."""
     process = ProcessId.parse(trial.worker or "")
     if process.is_local and process.is_alive:
-        kill_group(process.pid)
+        end_tree(process)
 
 
 def _describe_exit(code: int) -> str:

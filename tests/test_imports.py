@@ -21,6 +21,7 @@ ORDER = [
         "agent.bounded_pool",
     },
     {
+        "agent.process_tree",
         "agent.declared",
         "agent.observations",
         "agent.functions",

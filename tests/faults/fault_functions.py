@@ -109,6 +109,7 @@ def table() -> TableEvaluator:
 
 
 def _hang_in_native_code(context) -> None:
+    _start_daemon(context)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     ctypes.PyDLL(None).sleep(300)  # which keeps the interpreter's lock
 
@@ -152,16 +153,37 @@ def crashes_at_its_end(config, context):
 
 
 def leaves_a_child(config, context):
-    child = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(300)"])
-    witness("child", context.code, child.pid)
+    _start_child(context)
+    _start_daemon(context)
     return evaluate(config, context, 0.5)
 
 
 def _leave_children(context) -> None:
-    children = [subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(300)"]) for _ in range(2)]
-    for child in children:
-        witness("child", context.code, child.pid)
+    _start_child(context)
+    _start_daemon(context)
     os._exit(7)
+
+
+def _start_child(context) -> None:
+    child = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(300)"])
+    witness("child", context.code, child.pid)
+
+
+DAEMON = """
+import os, time
+os.fork() and os._exit(0)
+os.setsid()
+os.fork() and os._exit(0)
+print(os.getpid(), flush=True)
+os.dup2(2, 1)
+time.sleep(300)
+"""
+
+
+def _start_daemon(context) -> None:
+    """In a session of its own, and no child of this process."""
+    pid = subprocess.check_output([sys.executable, "-S", "-c", DAEMON], text=True)
+    witness("child", context.code, int(pid))
 
 
 FATES = {
