@@ -19,7 +19,7 @@ from urllib.parse import quote
 from sqlite_utils import Database
 
 from ncode_search.agent import run_files
-from ncode_search.agent.errors import HistoryError, InputError, NcodeError, one_line
+from ncode_search.agent.errors import HistoryError, HistoryLockedError, InputError, NcodeError, one_line
 from ncode_search.agent.schema import MIGRATIONS
 
 BUSY_TIMEOUT = 60.0
@@ -45,7 +45,7 @@ def connect(path: Path, *, read_only: bool = False, patience: float = BUSY_TIMEO
     return Database(connection)
 
 
-def open_for_writing(path: Path, meta: Mapping[str, Any]) -> Database:
+def open_for_writing(path: Path, meta: Mapping[str, Any], patience: float = BUSY_TIMEOUT) -> Database:
     """The history at `path`, made if there is none, migrated if it is older; `meta` is what it must hold.
 
     Raises `HistoryError` where the file is no history, another search's, or newer than this program; it is unchanged
@@ -55,10 +55,10 @@ def open_for_writing(path: Path, meta: Mapping[str, Any]) -> Database:
         raise HistoryError(f"{path}: the folder {path.parent} does not exist; make it or choose another history path")
     run_files.refuse_links(path)
     if exists(path):
-        _check_existing(path, meta)
+        _check_existing(path, meta, patience)
     else:
         run_files.create(path)
-    db = connect(path)
+    db = connect(path, patience=patience)
     with translated(path):
         db.enable_wal()
         _back_up_before_migrating(path, db)
@@ -83,8 +83,8 @@ def _back_up_before_migrating(path: Path, db: Database) -> None:
     logger.info("%s is of an older version; it was copied to %s and is migrated", path, backup)
 
 
-def _check_existing(path: Path, meta: Mapping[str, Any]) -> None:
-    db = connect(path, read_only=True)
+def _check_existing(path: Path, meta: Mapping[str, Any], patience: float) -> None:
+    db = connect(path, read_only=True, patience=patience)
     try:
         with translated(path):
             _check_schema(path, db)
@@ -157,7 +157,8 @@ def translated(path: Path) -> Iterator[None]:
         if isinstance(error, sqlite3.IntegrityError):
             raise
         text = one_line(str(error))
-        raise HistoryError(f"{path}: the history cannot be used ({text}); {mend(text)}") from error
+        kind = HistoryLockedError if "locked" in text else HistoryError
+        raise kind(f"{path}: the history cannot be used ({text}); {mend(text)}") from error
     except _MISREAD as error:
         raise damaged(path, f"{type(error).__name__}: {error}") from error
 

@@ -24,6 +24,10 @@ class HistoryError(InputError):
     """A history file cannot be used: it is none, it is damaged, another search's, or newer than this program."""
 
 
+class HistoryLockedError(HistoryError):
+    """Another program held the history locked for as long as was waited."""
+
+
 class HistoryInUseError(HistoryError):
     """Another agent that is alive owns the history file."""
 

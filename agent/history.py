@@ -31,12 +31,18 @@ class History(HistoryReader):
 
     @classmethod
     def open(
-        cls, path: Path, space: Mapping[str, Any], objective: Objective, declared: Mapping[str, Any] | None = None
+        cls,
+        path: Path,
+        space: Mapping[str, Any],
+        objective: Objective,
+        declared: Mapping[str, Any] | None = None,
+        *,
+        patience: float = database.BUSY_TIMEOUT,
     ) -> History:
         """The history of this very search, made if there is none.
 
-        `space` maps position names to options; `declared` is what `SearchSpace.declared` says. Raises `HistoryError`
-        where the file cannot be used; it is unchanged then.
+        `space` maps position names to options; `declared` is what `SearchSpace.declared` says; `patience`: seconds to
+        wait for others. Raises `HistoryError` where the file cannot be used; it is unchanged then.
         """
         meta = {
             "space": space,
@@ -44,7 +50,7 @@ class History(HistoryReader):
             **({} if declared is None else declared),
             "objective": {"goal": objective.goal, "evaluator": objective.evaluator},
         }
-        return cls(path, database.open_for_writing(path, meta))
+        return cls(path, database.open_for_writing(path, meta, patience))
 
     @classmethod
     def attach(cls, path: Path, *, patience: float = database.BUSY_TIMEOUT) -> History:

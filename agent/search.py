@@ -22,19 +22,25 @@ import signal
 import sqlite3
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from ncode_search import __version__
 from ncode_search.agent import devices, fidelity, run_record
-from ncode_search.agent.database import exists
-from ncode_search.agent.errors import IllegalTransitionError, InputError, NcodeError, SearchFailedError
+from ncode_search.agent.asked import AskedTrial
+from ncode_search.agent.database import BUSY_TIMEOUT, exists
+from ncode_search.agent.errors import (
+    HistoryLockedError,
+    IllegalTransitionError,
+    InputError,
+    NcodeError,
+    SearchFailedError,
+)
 from ncode_search.agent.functions import evaluator_table, log_imports
 from ncode_search.agent.history import History, Objective, Trial
 from ncode_search.agent.leases import LEASE
-from ncode_search.agent.loop import SearchLoop
+from ncode_search.agent.loop import PATIENCE, SearchLoop
 from ncode_search.agent.observations import Codes
 from ncode_search.agent.observer import Observer
 from ncode_search.agent.outcome import Outcome
@@ -45,7 +51,8 @@ from ncode_search.agent.results import plain
 from ncode_search.agent.session import Focus, Session
 from ncode_search.agent.settings import NotifySettings, RankerSettings, SearchSettings, parse_duration
 from ncode_search.agent.signals import handling_signals
-from ncode_search.agent.space import Config, SearchSpace
+from ncode_search.agent.space import SearchSpace
+from ncode_search.agent.waiting import until_passed
 from ncode_search.agent.watching import watched
 from ncode_search.agent.worker import Setup
 from ncode_search.agent.workers import Worker
@@ -56,33 +63,12 @@ logger = logging.getLogger(__name__)
 
 TERM_GRACE = 5.0
 """Seconds that trials have to finish after SIGTERM: service managers kill what is not gone soon."""
+LAST_PATIENCE = 0.2
+"""Seconds that each of the last writes of a run that is cut off waits for others; the next start does without them."""
 
 
 class SpaceExhaustedError(SearchFailedError):
     """Raised by `Search.ask` when every code of the space has been proposed, as far as can be told."""
-
-
-@dataclass(frozen=True)
-class AskedTrial:
-    """A trial that the caller evaluates."""
-
-    id: int
-    code: str
-    config: Config
-    attempt: int
-    history: Path
-    lease: float
-    """Seconds that `renew` gives."""
-
-    def renew(self) -> None:
-        """Say that the trial is still being evaluated: `ask` gives it to nobody else for `lease` seconds from now.
-
-        From any thread or process that can reach the history's file. Raises `IllegalTransitionError` where the trial
-        was taken back; its result is still welcome as long as nobody else was given it.
-        """
-        with History.attach(self.history) as history:
-            if not history.renew(self.id, self.attempt, self.lease):
-                raise IllegalTransitionError(f"trial {self.id}, attempt {self.attempt}, was taken back")
 
 
 class Search:
@@ -176,7 +162,7 @@ class Search:
             # An existing history is looked at first, so that a wrong one is refused at once, and a finished one is
             # reported at once; a new one is made last, when everything else has been found good.
             if exists(self.path):
-                self._open()
+                await self._opened()
             if self._session is None or self._session.completed < self.settings.trials:
                 return await self._run_with(workers)
             return self._outcome()
@@ -193,7 +179,7 @@ class Search:
     async def _run_with(self, workers: list[Worker]) -> Outcome:
         log_imports(self._evaluator or {}, self._evaluator_folder)
         await self._make_ready(workers)
-        session, proposer = self._open(), self._ready_proposer()
+        session, proposer = await self._opened(), self._ready_proposer()
         session.history.remember("settings", dataclasses.asdict(self.settings))
         session.history.record_start(self._changeable([worker.device.name for worker in workers]))
         run_record.begin(session.history)
@@ -249,6 +235,8 @@ class Search:
                 logger.warning("stopping: trials under way are finished first; once more to stop at once")
             self._loop.stop()
         elif self._interrupts <= 2:
+            if self._session is not None:
+                self._session.history.wait_at_most(LAST_PATIENCE)
             task.cancel()
 
     async def _make_ready(self, workers: list[Worker]) -> None:
@@ -377,13 +365,21 @@ class Search:
     ) -> None:
         self.close()
 
-    def _open(self) -> Session:
+    async def _opened(self) -> Session:
+        """As `_open`; signals are heard while another program holds the file locked."""
+        session = await until_passed(HistoryLockedError, lambda: self._open(PATIENCE), BUSY_TIMEOUT)
+        session.history.wait_at_most(BUSY_TIMEOUT)
+        return session
+
+    def _open(self, patience: float = BUSY_TIMEOUT) -> Session:
         if self._session is None:
             objective = Objective(self.settings.goal, self._evaluator)
             after, keep = self.settings.prune_after, self.settings.keep
             focus = None if after is None else Focus(after, keep)
             keeps_pruned = self.settings.stop == "asha"
-            self._session = Session(self.path, self.space, objective, focus, self._plan, keeps_pruned=keeps_pruned)
+            self._session = Session(
+                self.path, self.space, objective, focus, self._plan, keeps_pruned=keeps_pruned, patience=patience
+            )
         return self._session
 
     def _ready_proposer(self) -> Proposer:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncode_search.agent import agent_lock, fidelity, leases, trial_folders
-from ncode_search.agent.database import translated
+from ncode_search.agent.database import BUSY_TIMEOUT, translated
 from ncode_search.agent.errors import IllegalTransitionError, InputError
 from ncode_search.agent.history import Decision, History, Narrowing, Objective, Trial
 from ncode_search.agent.leases import CALLER, LeaseWatch, is_suspect
@@ -68,7 +68,7 @@ class Focus:
 class Session:
     """An open and claimed history. `keeps_pruned`: whether trials that were stopped early may be gone on with.
 
-    `plan`: codes to propose in place of drawn ones, shape ``(n, L)``.
+    `plan`: codes to propose in place of drawn ones, shape ``(n, L)``; `patience`: seconds to wait for others' locks.
 
     Raises `HistoryError` where the file cannot be used, `HistoryInUseError` where another agent has it.
     """
@@ -82,8 +82,9 @@ class Session:
         plan: Codes | None = None,
         *,
         keeps_pruned: bool = False,
+        patience: float = BUSY_TIMEOUT,
     ) -> None:
-        self.history = History.open(path, space.positions, objective, space.declared)
+        self.history = History.open(path, space.positions, objective, space.declared, patience=patience)
         self.space = space
         self.candidates = CandidatePool(space) if plan is None else PlannedPool(space, plan)
         self._focus = focus

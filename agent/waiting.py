@@ -55,3 +55,15 @@ async def within(
         return task.result()
     finally:
         task.cancel()
+
+
+async def until_passed(obstacle: type[Exception], step: Callable[[], T], limit: float) -> T:
+    """What `step` returns; where it raises `obstacle`, it is tried again, for `limit` seconds."""
+    give_up = time.monotonic() + limit
+    while True:
+        try:
+            return step()
+        except obstacle:
+            if time.monotonic() >= give_up:
+                raise
+        await asyncio.sleep(STEP)

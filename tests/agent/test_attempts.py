@@ -77,6 +77,11 @@ def test_every_trial_has_its_cost(make_search, witness: Path) -> None:
     with search.history() as history:
         trials = {search.space.decode(trial.code)["a"]: trial for trial in history.trials()}
     big, own = trials["big"], trials["own"]
+    ends = {fate: (trial.state.value, trial.attempt) for fate, trial in trials.items()}
+    expected = {"big": ("complete", 1), "own": ("complete", 1), "prune": ("pruned", 1)}
+    assert ends == expected | {"raise": ("failed", 2), "exit": ("failed", 2)}, [
+        trial.error for trial in trials.values()
+    ]
     assert big.seconds >= 0.05
     assert big.peak_memory > 200e6
     assert (own.seconds, own.peak_memory) == (123.5, 7)
