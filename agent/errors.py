@@ -20,6 +20,10 @@ class InputError(NcodeError):
     """What the user gave is wrong: the text names the file, the key and the mend. The command line exits with 2."""
 
 
+class RankerGoneError(InputError):
+    """The server that is to rank is not there, or not well, now; it may come back."""
+
+
 class HistoryError(InputError):
     """A history file cannot be used: it is none, it is damaged, another search's, or newer than this program."""
 

@@ -125,6 +125,10 @@ class HistoryReader:
         rows = self._db.conn.execute("SELECT started_at, settings FROM starts ORDER BY id")
         return [{"at": at, "settings": json.loads(text)} for at, text in rows]
 
+    def was_ranked_by(self, model: str | None) -> bool:
+        """Whether an earlier start could use this model, which is named as in the settings."""
+        return any(start["settings"]["ranker"]["model"] == model for start in self.starts())
+
     def _select(self, where: str, parameters: list[Any], order: str = "id") -> Iterator[Trial]:
         cursor = self._db.conn.execute(f"SELECT {_COLUMNS} FROM trials {where} ORDER BY {order}", parameters)
         return (_to_row(Trial, row) for row in cursor)

@@ -40,6 +40,8 @@ ORPHAN_POLL = 0.2
 """Seconds between two looks at a trial that a former agent's worker still trains."""
 PATIENCE = 2.0
 """Seconds that the loop may stand still for another process's transaction."""
+LAST_PATIENCE = 0.2
+"""Seconds that each of the last writes of a run that is cut off waits for one; the next start does without them."""
 PERSIST_PAUSES = (0.5, 2.0, 5.0)
 """Seconds between two tries to write the history."""
 HEARTBEAT = 5.0

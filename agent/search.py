@@ -35,12 +35,13 @@ from ncode_search.agent.errors import (
     IllegalTransitionError,
     InputError,
     NcodeError,
+    RankerGoneError,
     SearchFailedError,
 )
 from ncode_search.agent.functions import evaluator_table, log_imports
 from ncode_search.agent.history import History, Objective, Trial
 from ncode_search.agent.leases import LEASE
-from ncode_search.agent.loop import PATIENCE, SearchLoop
+from ncode_search.agent.loop import LAST_PATIENCE, PATIENCE, SearchLoop
 from ncode_search.agent.observations import Codes
 from ncode_search.agent.observer import Observer
 from ncode_search.agent.outcome import Outcome
@@ -63,8 +64,6 @@ logger = logging.getLogger(__name__)
 
 TERM_GRACE = 5.0
 """Seconds that trials have to finish after SIGTERM: service managers kill what is not gone soon."""
-LAST_PATIENCE = 0.2
-"""Seconds that each of the last writes of a run that is cut off waits for others; the next start does without them."""
 
 
 class SpaceExhaustedError(SearchFailedError):
@@ -242,9 +241,11 @@ class Search:
     async def _make_ready(self, workers: list[Worker]) -> None:
         """Build the evaluator in every worker and load the ranker; all at the same time, for it takes seconds."""
         load = asyncio.wrap_future(self._ready_proposer().load())
-        starts = [worker.start() for worker in workers]
+        starts, model = [worker.start() for worker in workers], self._ranker_settings.model
         for result in await asyncio.gather(load, *starts, return_exceptions=True):
-            if isinstance(result, BaseException):
+            if isinstance(result, RankerGoneError) and self._session and self._session.history.was_ranked_by(model):
+                logger.warning("%s; evolution decides until it is back", result)
+            elif isinstance(result, BaseException):
                 raise result
 
     def _make_workers(self) -> list[Worker]:

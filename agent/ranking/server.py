@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ncode_search.agent.errors import InputError
+from ncode_search.agent.errors import InputError, RankerGoneError
 from ncode_search.agent.observations import Observations
 from ncode_search.agent.ranking.address import KEY_VARIABLE, parse_address
 from ncode_search.agent.ranking.base import CodeText, RankerInfo
@@ -91,7 +91,7 @@ class ServerRanker:
         return self._info
 
     def load(self) -> None:
-        """See that the server is there and has the model. Raises `InputError`."""
+        """See that the server is there and has the model. Raises `InputError`; `RankerGoneError` if it may come back."""
         self.close()
         self._client = HttpClient(self._address, self._key())
         try:
@@ -99,7 +99,8 @@ class ServerRanker:
             self._model = self._chosen_model(answer)
         except (ServerError, TimeoutError) as error:
             self.close()
-            raise InputError(self._complaint(error)) from error
+            kind = RankerGoneError if _may_come_back(error) else InputError
+            raise kind(self._complaint(error)) from error
         except InputError:
             self.close()
             raise
@@ -115,8 +116,10 @@ class ServerRanker:
         """Mean log-probability a token of each candidate's code, or 1 for the winner, shape ``(m,)``.
 
         Raises TimeoutError once `stop` is set or the deadline is near, `ServerError` where the server is gone or
-        cannot be asked in any way.
+        cannot be asked in any way. After a `load` that failed it tries that again.
         """
+        if self._client is None:
+            self.load()
         candidates = self._space.to_text(pool)
         shown = known.best(self._history)
         prompts = _Prompts(self._space.to_text(known.codes[shown]), known.values[shown])
@@ -268,3 +271,9 @@ def _model_names(answer: object) -> list[str]:
     if not isinstance(models, list):
         return []
     return [str(model["id"]) for model in models if isinstance(model, dict) and "id" in model]
+
+
+def _may_come_back(error: Exception) -> bool:
+    """Whether it is the server that is gone, slow or overloaded, and not the address or the key that is wrong."""
+    is_ill = isinstance(error, RefusedError) and error.status >= 429
+    return is_ill or isinstance(error, (UnreachableError, TimeoutError))
