@@ -4,7 +4,7 @@ For each seed: a search of examples/digits_cnn.toml as it stands (40 trials of 4
 ``stop = "asha"``, until it has reached that score or has trained as many epochs. Epochs are counted from the histories.
 Searches that are in the folder already are gone on with, so that this may be stopped and started again.
 
-    python benchmarks/asha.py FOLDER [--seeds 5] [--epochs 4] [--reduction 2] [--workers 1]
+    python benchmarks/asha.py FOLDER [--seeds 5] [--epochs 4] [--least-epochs 2] [--reduction 4] [--workers 1]
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--reduction", type=int, default=2)
+    parser.add_argument("--least-epochs", type=int, default=2)
+    parser.add_argument("--reduction", type=int, default=4)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--trials", type=int, default=40)
     given = parser.parse_args()
@@ -89,11 +90,11 @@ def compare(given: argparse.Namespace, seed: int) -> str:
     search(whole, seed, evaluator, None, workers=given.workers, trials=given.trials).run()
     _, target = counts(whole)
     most = epochs_of(whole)
-    halving = given.folder / f"asha{given.epochs}-{given.reduction}-{seed}.db"
+    halving = given.folder / f"asha{given.epochs}-{given.least_epochs}-{given.reduction}-{seed}.db"
     observer = StopsAt(halving, target, most)
     if not halving.exists() or (counts(halving)[1] < target and epochs_of(halving) < most):
-        stopping = {"stop": "asha", "reduction": given.reduction, "trials": 10 * given.trials}
-        search(halving, seed, evaluator, observer, workers=given.workers, **stopping).run()
+        stopping = {"stop": "asha", "least_epochs": given.least_epochs, "reduction": given.reduction}
+        search(halving, seed, evaluator, observer, workers=given.workers, trials=10 * given.trials, **stopping).run()
     states, best = counts(halving)
     took = epochs_of(halving, target) if best >= target else epochs_of(halving)
     share = f"{took / most:.0%}" if best >= target else "not reached"

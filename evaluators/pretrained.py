@@ -17,8 +17,10 @@ from logging import ERROR, getLogger
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub.constants
 import torch
 import transformers
+from huggingface_hub.errors import LocalEntryNotFoundError
 from peft import get_peft_model
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer, BitsAndBytesConfig
@@ -32,6 +34,8 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 QUANTIZATIONS = ("none", "8bit", "4bit")
 
 _HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+_FILE_NAME = re.compile(r"\.(gguf|ggml|safetensors|bin|pt|pth|ckpt|onnx|h5|json|zip|tar|gz)$", re.IGNORECASE)
+"""What a name on the hub does not end in."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ def load_pretrained(
             **_quantized(quantization, precision, heads),
         )
     except Exception as error:  # transformers and its readers have no common one
-        raise _not_loaded(source, auto, error) from error
+        raise _not_loaded(source, folder, auto, error) from error
     fresh = _modules_without_weights(report, model, source, heads)
     fully = (*heads, *(name for name in fresh if not name.startswith(tuple(heads))))
     _make_trainable(model, fully)
@@ -122,7 +126,7 @@ def load_tokenizer(source: str, folder: Path) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(where)
     except Exception as error:  # transformers and its readers have no common one
-        raise _not_loaded(source, AutoTokenizer, error) from error
+        raise _not_loaded(source, folder, AutoTokenizer, error) from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -145,14 +149,27 @@ def check_length(key: str, tokens: int, model: Any) -> None:
 
 
 def model_path(source: str, folder: Path) -> str:
-    """The folder of a checkpoint, or `source` where it can be a name on the hub."""
-    path = folder / Path(source).expanduser()
+    """The folder of a checkpoint, or `source` where it can be a name on the hub.
+
+    Raises `EvaluatorError`, before the hub is asked, for what can only be meant as a path.
+    """
+    path = _local(source, folder)
     if path.is_dir():
         return str(path)
-    if path.exists() or not _HUB_NAME.fullmatch(source):
+    if path.exists() or _is_path(source, path):
         what = "is a file, not a folder" if path.exists() else "does not exist"
         raise EvaluatorError(f'[evaluator] model = "{source}": {path} {what}; give the folder of a checkpoint')
     return source
+
+
+def _local(source: str, folder: Path) -> Path:
+    return folder / Path(source).expanduser()
+
+
+def _is_path(source: str, path: Path) -> bool:
+    """Whether what does not exist is no name of a model on the hub, which has one slash at most."""
+    is_in_a_folder = "/" in source and path.parent.is_dir()
+    return not _HUB_NAME.fullmatch(source) or bool(_FILE_NAME.search(source)) or is_in_a_folder
 
 
 def quiet_transformers() -> None:
@@ -212,10 +229,24 @@ def _reset(module: nn.Module) -> None:
             reset()
 
 
-def _not_loaded(source: str, auto: Any, error: Exception) -> EvaluatorError:
+def _not_loaded(source: str, folder: Path, auto: Any, error: Exception) -> EvaluatorError:
+    where = f'[evaluator] model = "{source}"'
+    if _is_unreachable(error):
+        hub = "is switched off (HF_HUB_OFFLINE)" if huggingface_hub.constants.HF_HUB_OFFLINE else "cannot be reached"
+        return EvaluatorError(
+            f"{where}: there is no folder {_local(source, folder)}, the Hugging Face hub {hub}, and its cache does not "
+            "have the model; give the folder of a checkpoint"
+        )
     reason = " ".join(str(error).split())
     short = reason if len(reason) <= 200 else f"{reason[:200]}..."
     return EvaluatorError(
-        f'[evaluator] model = "{source}" cannot be loaded by {auto.__name__} ({short}); give the folder of such a '
+        f"{where} cannot be loaded by {auto.__name__} ({short}); give the folder of such a "
         "checkpoint, or its name on the Hugging Face hub"
     )
+
+
+def _is_unreachable(error: BaseException | None) -> bool:
+    """Whether an error comes of a file that is not in the hub's cache and could not be asked for."""
+    while error is not None and not isinstance(error, LocalEntryNotFoundError):
+        error = error.__cause__ or error.__context__
+    return error is not None

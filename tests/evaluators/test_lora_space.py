@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -207,13 +209,58 @@ def test_names_of_the_hub_are_left_to_transformers(tmp_path: Path) -> None:
         model_path("file.gguf", tmp_path)
 
 
-@pytest.mark.parametrize("name", ["./nomodel", "../nomodel", ".nomodel", "-nomodel", "owner/.nomodel", "a/b/c"])
-def test_what_can_be_no_name_of_the_hub_is_a_folder_that_does_not_exist(tmp_path: Path, name: str) -> None:
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What was looked up; nothing is ever found."""
+    asked: list[Any] = []
+
+    def getaddrinfo(host: Any, *_: Any, **__: Any) -> None:
+        asked.append(host)
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(time, "sleep", lambda _: None)  # between the hub's retries
+    return asked
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("./nomodel", "../nomodel", ".nomodel", "-nomodel", "owner/.nomodel", "a/b/c", "~/nomodel", "/nomodel"),
+        *("there/nomodel", "nomodel.gguf", "owner/nomodel.safetensors", "nomodel.TAR"),
+    ],
+)
+def test_what_can_be_no_name_of_the_hub_is_a_folder_that_does_not_exist(
+    tmp_path: Path, name: str, no_network: list[Any]
+) -> None:
+    (tmp_path / "there").mkdir()
+    where = tmp_path / Path(name).expanduser()
     for read in (model_path, load_tokenizer, image_scale):
         with pytest.raises(EvaluatorError) as raised:
             read(name, tmp_path)
-        said = f'[evaluator] model = "{name}": {tmp_path / name} does not exist; give the folder of a checkpoint'
+        said = f'[evaluator] model = "{name}": {where} does not exist; give the folder of a checkpoint'
         assert str(raised.value) == said, "once, and not inside another message"
+    assert not no_network
+
+
+@pytest.mark.parametrize("is_switched_off", [False, True])
+def test_a_name_of_the_hub_that_cannot_be_asked_for_is_one_line(
+    tmp_path: Path, no_network: list[Any], monkeypatch: pytest.MonkeyPatch, is_switched_off: bool
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", is_switched_off)
+    with pytest.raises(EvaluatorError) as raised:
+        load_tokenizer("nobody/nomodel", tmp_path)
+    hub = "is switched off (HF_HUB_OFFLINE)" if is_switched_off else "cannot be reached"
+    assert str(raised.value) == (
+        f'[evaluator] model = "nobody/nomodel": there is no folder {tmp_path / "nobody/nomodel"}, the Hugging Face hub '
+        f"{hub}, and its cache does not have the model; give the folder of a checkpoint"
+    )
+    assert bool(no_network) != is_switched_off
+
+
+@pytest.mark.parametrize("name", ["gpt2", "Qwen/Qwen2.5-0.5B", "owner/model-v1.1", "nobody/nomodel.bin.v2"])
+def test_names_with_points_are_names(tmp_path: Path, name: str) -> None:
+    assert model_path(name, tmp_path) == name
 
 
 def test_a_checkpoint_without_its_layers_is_refused(base: Pretrained, tmp_path: Path) -> None:
