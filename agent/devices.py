@@ -63,12 +63,14 @@ def assign(wanted: SearchSettings) -> list[Device]:
     return [_device(gpus.get(name), threads) for name in slots]
 
 
-def take_one(wanted: SearchSettings) -> Device:
-    """The first device that a search wants, with all CPU cores; this process is bound to it, as a worker is.
+def first(wanted: SearchSettings) -> Device:
+    """The first device that a search wants, with all CPU cores. Raises `InputError` as `assign` does."""
+    return assign(dataclasses.replace(wanted, workers=1, workers_per_device=None))[0]
 
-    To be called before torch is imported. Raises `InputError` as `assign` does.
-    """
-    device = assign(dataclasses.replace(wanted, workers=1, workers_per_device=None))[0]
+
+def take_one(wanted: SearchSettings) -> Device:
+    """The same; this process is bound to it, as a worker is. To be called before torch is imported."""
+    device = first(wanted)
     os.environ.update(device.environment)
     return device
 

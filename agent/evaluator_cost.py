@@ -1,27 +1,32 @@
 """Costs of options that an evaluator tells by its ``cost(config)``, measured once and kept in the history.
 
 The evaluator is built and asked in a process of its own, ``python -m ncode_search.agent.evaluator_cost``, which reads
-one line of JSON and answers with one: a user's code never runs in the agent. A search that goes on takes what its
+one line of JSON and answers with one: a user's code never runs in the agent. The process is bound to the first device
+of the search as a worker is, so that what it measures is measured there, and on no other. A search that goes on takes what its
 history holds, so that costs which are never twice the same, such as times, leave it the same search.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ncode_search.agent import devices
 from ncode_search.agent.database import exists, translated
+from ncode_search.agent.devices import Device
 from ncode_search.agent.errors import InputError
 from ncode_search.agent.functions import log_imports
 from ncode_search.agent.history import History
 from ncode_search.agent.measured_cost import fitted_options, measured_codes
+from ncode_search.agent.settings import SearchSettings
 from ncode_search.agent.space import Config, SearchSpace
 from ncode_search.agent.worker import Channel
 from ncode_search.agent.workers import SAFE_PATH, START_LIMIT
@@ -41,6 +46,8 @@ class CostSource:
     """The ``[evaluator]`` table."""
     folder: Path
     """Where the evaluator's relative paths start."""
+    settings: SearchSettings = field(default_factory=SearchSettings)
+    """Which devices the search wants."""
     history: Path | None = None
     """The search's, which may hold what was measured at its first start."""
 
@@ -76,17 +83,20 @@ class CostSource:
             "configs": configs,
         }
         log_imports(self.evaluator, self.folder)
-        answer = _answer(json.dumps(request) + "\n")
+        answer = _answer(json.dumps(request) + "\n", devices.first(self.settings))
         if "refused" in answer:
             raise InputError(answer["refused"])
         costs: list[dict[str, float]] = answer["costs"]
         return costs
 
 
-def _answer(request: str) -> dict[str, Any]:
+def _answer(request: str, device: Device) -> dict[str, Any]:
     command = [sys.executable, *SAFE_PATH, "-m", "ncode_search.agent.evaluator_cost"]
+    environment = {**os.environ, **device.environment}
     try:
-        done = subprocess.run(command, input=request, capture_output=True, text=True, timeout=START_LIMIT, check=False)
+        done = subprocess.run(
+            command, input=request, capture_output=True, text=True, timeout=START_LIMIT, check=False, env=environment
+        )
     except subprocess.TimeoutExpired:
         raise InputError(
             f"[evaluator] its costs were not measured within {START_LIMIT:g} s; make them quicker"

@@ -45,7 +45,7 @@ def _space_of(path: Path, text: str) -> SearchSpace:
     """What the text says, but for costs that would have to be measured first."""
     tables = tomlkit.parse(text).unwrap()
     tables["costs"] = {name: cost for name, cost in tables.get("costs", {}).items() if not cost.get("measured")}
-    return space_of(tables, CostSource({}, path.parent, None))
+    return space_of(tables, CostSource({}, path.parent))
 
 
 def _unmeasured(positions: Mapping[str, Any], declared: Mapping[str, Any]) -> SearchSpace:

@@ -107,7 +107,7 @@ class SearchFile:
         settings = _settings("search", SearchSettings, search)
         ranker = _settings("ranker", RankerSettings, tables.get("ranker", {}))
         evaluator = _evaluator(tables.get("evaluator", {}))
-        space = space_of(tables, CostSource(evaluator, path.parent, history))
+        space = space_of(tables, CostSource(evaluator, path.parent, settings, history))
         notify = _notify(tables.get("notify", {}), path.parent)
         return cls(path, history, settings, space, evaluator, ranker, notify)
 
@@ -133,12 +133,16 @@ def _of_file(path: Path) -> Iterator[None]:
 
 def _cost_source(path: Path, tables: Mapping[str, Any]) -> CostSource:
     """Of a file that may have neither an evaluator nor a history."""
-    history = tables.get("search", {}).get("history")
     is_measured = any(
         isinstance(table, Mapping) and table.get("measured") for table in tables.get("costs", {}).values()
     )
-    evaluator = _evaluator(tables.get("evaluator", {})) if is_measured else {}
-    return CostSource(evaluator, path.parent, path.parent / history if isinstance(history, str) and history else None)
+    if not is_measured:
+        return CostSource({}, path.parent)
+    search = dict(tables.get("search", {}))
+    name = search.pop("history", None)
+    history = path.parent / name if isinstance(name, str) and name else None
+    settings = _settings("search", SearchSettings, search)
+    return CostSource(_evaluator(tables.get("evaluator", {})), path.parent, settings, history)
 
 
 def _check_tables(tables: Mapping[str, Any]) -> None:

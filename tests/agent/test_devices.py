@@ -18,6 +18,7 @@ from ncode_search.agent.devices import Device, Gpu, assign, available_cores, cpu
 from ncode_search.agent.errors import InputError
 from ncode_search.agent.search_file import Overrides, SearchFile
 from ncode_search.agent.settings import SearchSettings, parse_size
+from ncode_search.agent.space_report import space_lines
 from ncode_search.agent.states import TrialState
 
 TWO = "0, GPU-aaa, 24564\n1, GPU-bbb, 49140\n"
@@ -250,3 +251,20 @@ def test_a_trial_out_of_memory_fails_at_once_and_leaves_the_next_one_all_of_it(m
     sizes = [int(line[0].removesuffix("MiB")) for line in lines]
     first_of_a_process = [sizes[i] for i in range(len(lines)) if i == 0 or order[i - 1] in FATES]
     assert max(first_of_a_process) - min(first_of_a_process) < 50, "what was held is free again"
+
+
+def test_costs_are_measured_on_the_first_gpu_of_the_file(with_gpus, load_file, tmp_path) -> None:
+    with_gpus(TWO)
+    (tmp_path / "mine.py").write_text(SEES + "\n\ndef cost(config):\n    return {'ms': 1 + config['a']}\n")
+    text = (
+        '[search]\nhistory = "h.db"\ndevices = ["cuda:1", "cuda:0"]\n[space]\na = [0, 1]\n'
+        "[costs.ms]\nmeasured = true\nmost = 1\n"
+        '[evaluator]\nkind = "python"\nfunction = "mine:evaluate"\ncost_function = "mine:cost"\n'
+    )
+    assert load_file(text).space.feasible == 1
+    assert (tmp_path / "seen.txt").read_text() == "('1', 'PCI_BUS_ID', False)"
+    (tmp_path / "seen.txt").unlink()
+    space_lines(tmp_path / "search.toml")
+    assert (tmp_path / "seen.txt").read_text() == "('1', 'PCI_BUS_ID', False)", "`ncode space` measures them, too"
+    with pytest.raises(InputError, match=r"search\.toml: \[search\] devices: there is no cuda:2; this machine has"):
+        load_file(text.replace("cuda:1", "cuda:2"))
