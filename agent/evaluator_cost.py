@@ -2,8 +2,10 @@
 
 The evaluator is built and asked in a process of its own, ``python -m ncode_search.agent.evaluator_cost``, which reads
 one line of JSON and answers with one: a user's code never runs in the agent. The process is bound to the first device
-of the search as a worker is, so that what it measures is measured there, and on no other. A search that goes on takes what its
-history holds, so that costs which are never twice the same, such as times, leave it the same search.
+of the search as a worker is, so that what it measures is measured there, and on no other.
+
+A search that goes on takes what its history holds, so that costs which are never twice the same, such as times, leave
+it the same search.
 """
 
 from __future__ import annotations
