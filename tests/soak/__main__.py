@@ -31,7 +31,11 @@ def main() -> None:
     parser.add_argument("--report", type=Path, help="a file to write the report into, every minute and at the end")
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="ncode-soak-"))
-    sys.exit(run(Plan(arguments.minutes, arguments.seed), folder, arguments.report))
+    try:
+        sys.exit(run(Plan(arguments.minutes, arguments.seed), folder, arguments.report))
+    except KeyboardInterrupt:
+        shutil.rmtree(folder)
+        sys.exit("ended at once; nothing was judged")
 
 
 def run(plan: Plan, folder: Path, file: Path | None = None) -> int:
@@ -66,6 +70,7 @@ def ended_by_signals(end: Callable[[], None]) -> Iterator[None]:
     def first(*_: object) -> None:
         for number in numbers:
             signal.signal(number, signal.default_int_handler)
+        print("a few trials more, and it is judged; once more, and it ends at once", file=sys.stderr)
         end()
 
     before = [signal.signal(number, first) for number in numbers]

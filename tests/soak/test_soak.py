@@ -38,7 +38,8 @@ def test_a_soak_that_a_signal_ends_is_judged_all_the_same(tmp_path: Path, capsys
     timer.start()
     folder, file = tmp_path / "run", tmp_path / "soak.txt"
     assert run(Plan(60, sleep=(0.1, 0.4), pause=(0.5, 1.0), **SHORT), folder, file) == 0
-    said = capsys.readouterr().out
+    said, hint = capsys.readouterr()
+    assert hint == "a few trials more, and it is judged; once more, and it ends at once\n"
     assert said == file.read_text()
     assert "of 60 minutes" in said
     assert said.splitlines()[-1] == "all invariants hold"
