@@ -16,7 +16,7 @@ import click
 
 from ncode_search import __version__
 from ncode_search.agent.bench_commands import bench, evaluate
-from ncode_search.agent.errors import InputError, NcodeError, one_line
+from ncode_search.agent.errors import HistoryUnavailableError, InputError, NcodeError, one_line
 from ncode_search.agent.prune_command import prune
 from ncode_search.agent.ranker_commands import ranker as ranker_group
 from ncode_search.agent.tabulate_command import tabulate
@@ -192,7 +192,7 @@ def main() -> None:
     except click.ClickException as error:
         _fail(error.format_message(), 2)
     except InputError as error:
-        _fail(str(error), 2)
+        _fail(str(error), 1 if isinstance(error, HistoryUnavailableError) else 2)
     except NcodeError as error:
         _fail(str(error), 1)
     except (click.Abort, KeyboardInterrupt):

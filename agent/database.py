@@ -19,7 +19,14 @@ from urllib.parse import quote
 from sqlite_utils import Database
 
 from ncode_search.agent import run_files
-from ncode_search.agent.errors import HistoryError, HistoryLockedError, InputError, NcodeError, one_line
+from ncode_search.agent.errors import (
+    HistoryError,
+    HistoryLockedError,
+    HistoryUnavailableError,
+    InputError,
+    NcodeError,
+    one_line,
+)
 from ncode_search.agent.schema import MIGRATIONS
 
 BUSY_TIMEOUT = 60.0
@@ -41,7 +48,7 @@ def connect(path: Path, *, read_only: bool = False, patience: float = BUSY_TIMEO
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA synchronous = NORMAL")
     except (sqlite3.Error, UnicodeDecodeError) as error:
-        raise HistoryError(f"{path}: cannot be opened ({one_line(str(error))}); {mend(str(error))}") from None
+        raise _kind(error)(f"{path}: cannot be opened ({one_line(str(error))}); {mend(str(error))}") from None
     return Database(connection)
 
 
@@ -157,8 +164,7 @@ def translated(path: Path) -> Iterator[None]:
         if isinstance(error, sqlite3.IntegrityError):
             raise
         text = one_line(str(error))
-        kind = HistoryLockedError if "locked" in text else HistoryError
-        raise kind(f"{path}: the history cannot be used ({text}); {mend(text)}") from error
+        raise _kind(error)(f"{path}: the history cannot be used ({text}); {mend(text)}") from error
     except _MISREAD as error:
         raise damaged(path, f"{type(error).__name__}: {error}") from error
 
@@ -180,14 +186,23 @@ def mend(error: str) -> str:
         return "check the permissions of the file and its folder"
     if "full" in error:
         return "free some space on the disk and start again"
-    if "disk i/o" in error:  # what SQLite says as well where the disk has no room for its shared memory
+    if "disk I/O" in error:  # what SQLite says as well where the disk has no room for its shared memory
         return "see that the disk has room and works, and start again"
     return "`ncode repair` recovers what can be read of it; or choose another history path"
 
 
+_PASSING = ("locked", "busy", "full", "disk i/o")
+
+
+def _kind(error: Exception) -> type[HistoryError]:
+    if "locked" in str(error):
+        return HistoryLockedError
+    return HistoryUnavailableError if any(reason in str(error).lower() for reason in _PASSING) else HistoryError
+
+
 def may_pass(error: Exception) -> bool:
     """Whether what stands in the way of a write, or of a read, may be gone in a while without the history's harm."""
-    reasons = ("locked", "busy", "full", "disk i/o", "readonly", "unable to open")
+    reasons = (*_PASSING, "readonly", "unable to open")
     return isinstance(error, OSError) or (
         isinstance(error, sqlite3.OperationalError) and any(reason in str(error).lower() for reason in reasons)
     )

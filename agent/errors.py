@@ -28,7 +28,14 @@ class HistoryError(InputError):
     """A history file cannot be used: it is none, it is damaged, another search's, or newer than this program."""
 
 
-class HistoryLockedError(HistoryError):
+class HistoryUnavailableError(HistoryError):
+    """A history file cannot be used now, and may be later without anybody's help: its disk is full, say.
+
+    The command line exits with 1, so that a service manager tries again.
+    """
+
+
+class HistoryLockedError(HistoryUnavailableError):
     """Another program held the history locked for as long as was waited."""
 
 

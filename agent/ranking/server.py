@@ -91,7 +91,7 @@ class ServerRanker:
         return self._info
 
     def load(self) -> None:
-        """See that the server is there and has the model. Raises `InputError`; `RankerGoneError` if it may come back."""
+        """See that the server is there and has the model. Raises `InputError`; `RankerGoneError` if that may pass."""
         self.close()
         self._client = HttpClient(self._address, self._key())
         try:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ncode_search.agent.errors import InputError
+from ncode_search.agent.errors import HistoryUnavailableError, InputError
 from ncode_search.agent.ranking.base import RankerInfo
 from ncode_search.agent.search import Search
 from ncode_search.agent.search_file import SearchFile
@@ -57,7 +57,7 @@ def main() -> None:
         ).run()
     except InputError as error:
         print(f"ncode: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(1 if isinstance(error, HistoryUnavailableError) else 2)
 
 
 if __name__ == "__main__":

@@ -45,6 +45,21 @@ def test_a_full_disk_makes_the_search_wait_until_there_is_room(tmp_path: Path) -
             assert search.rows("SELECT DISTINCT state, failures FROM trials") == [("complete", 0)]
 
 
+def test_a_start_on_a_full_disk_is_to_be_tried_again_and_no_reason_to_repair(tmp_path: Path) -> None:
+    with small_disk_or_skip(tmp_path / "disk", "8m") as disk:
+        with FaultySearch(tmp_path / "run", trials=2, history=disk / "search.db") as search:
+            search.finish()
+        filler = fill(disk)
+        with FaultySearch(tmp_path / "run", trials=3, history=disk / "search.db") as search:
+            assert search.start().wait(30) == 1, "a service manager does not start it again after 2"
+            said = search.output.read_text().splitlines()[-1]
+            assert said.startswith("ncode: ")
+            assert "see that the disk has room" in said
+            assert "repair" not in said
+            filler.unlink()
+            search.finish()
+
+
 def test_a_file_that_another_process_locks_makes_the_search_wait(tmp_path: Path) -> None:
     with FaultySearch(tmp_path, "silent", trials=12, workers=2, timeout=1.5, retries=0) as search:
         search.watch_moves()

@@ -32,8 +32,8 @@ class Fault:
     """How long it lasts, at least and at most."""
     needs: str = ""
     """``disk``: a small disk; ``file``, ``server``: who ranks."""
-    may_be_refused: bool = False
-    """Whether an agent that is started meanwhile may say, with exit code 2, what has to be mended first."""
+    refused_with: int = 0
+    """The exit code of an agent that is started meanwhile and does not run; 0: it has to run."""
 
 
 def kill(victim: str) -> Callable[[Soak], None]:
@@ -134,12 +134,14 @@ FAULTS = (
     Fault("SIGSTOP of everything, later SIGCONT", 1, stop("all"), (5, 60)),
     Fault("history locked by another process", 1, lambda soak: locked(soak.search.history), (1, 30)),
     Fault("history read in one long transaction", 2, lambda soak: long_reader(soak.search.history), (10, 60)),
-    Fault("disk full", 2, full, (3, 20), "disk", may_be_refused=True),
-    Fault("model's file truncated", 1, lambda soak: damaged_model(soak, deleted=False), (5, 30), "file", True),
-    Fault("model's file deleted", 1, lambda soak: damaged_model(soak, deleted=True), (5, 30), "file", True),
-    Fault("ranker's server: gone, and back", 2, gone, (3, 15), "server", may_be_refused=True),
-    Fault("ranker's server: hangs in its answer", 2, lambda soak: in_a_mood(soak, "half"), (3, 15), "server", True),
-    Fault("ranker's server: answers 500", 2, lambda soak: in_a_mood(soak, "500"), (3, 15), "server", True),
-    Fault("ranker's server: answers garbage", 2, lambda soak: in_a_mood(soak, "garbage"), (3, 15), "server", True),
+    Fault("disk full", 2, full, (3, 20), "disk", refused_with=1),
+    Fault(
+        "model's file truncated", 1, lambda soak: damaged_model(soak, deleted=False), (5, 30), "file", refused_with=2
+    ),
+    Fault("model's file deleted", 1, lambda soak: damaged_model(soak, deleted=True), (5, 30), "file", refused_with=2),
+    Fault("ranker's server: gone, and back", 2, gone, (3, 15), "server", 2),
+    Fault("ranker's server: hangs in its answer", 2, lambda soak: in_a_mood(soak, "half"), (3, 15), "server"),
+    Fault("ranker's server: answers 500", 2, lambda soak: in_a_mood(soak, "500"), (3, 15), "server"),
+    Fault("ranker's server: answers garbage", 2, lambda soak: in_a_mood(soak, "garbage"), (3, 15), "server"),
 )
 """But for those of a whole life of an agent, see `Soak.start`."""

@@ -91,8 +91,8 @@ def _faults(soak: Soak) -> Iterator[str]:
     yield f"{'all':<54}{soak.struck.total():>6}"
     if not soak.has_small_disk:
         yield "no disk was filled: only root may mount a small file system here"
-    for what, count in soak.refusals.most_common():
-        yield f"{count:,} x a start was refused with exit code 2 meanwhile, and made again: {what}"
+    for (what, code), count in soak.refusals.most_common():
+        yield f"{count:,} x an agent was started meanwhile, exited with {code}, and was started again: {what}"
 
 
 def _slices(soak: Soak, asked: Sequence[Decision]) -> Iterator[str]:

@@ -66,8 +66,9 @@ class Agent:
     ranker: str
     """``file``, ``server`` or ``faulty``."""
     began: float = field(default_factory=time.monotonic)
-    excuse: str = ""
-    """What it may refuse to run for."""
+    excuses: dict[int, str] = field(default_factory=dict)
+    """Exit codes with which it may say that it cannot run, and the faults that are the reason."""
+    was_terminated: bool = False
 
     @property
     def pid(self) -> int:
@@ -77,6 +78,15 @@ class Agent:
     def age(self) -> float:
         """In seconds."""
         return time.monotonic() - self.began
+
+    def has_refused(self, code: int, said: str) -> bool:
+        """Whether it ended so, with this as its last line."""
+        return code in self.excuses and said.startswith("ncode: ") and "cannot be written" not in said
+
+    def may_end_with(self, code: int) -> bool:
+        """Whether it was asked to, or killed."""
+        asked = (0, 1, *self.excuses, -signal.SIGTERM) if self.was_terminated else ()
+        return code in (*asked, -signal.SIGKILL)
 
 
 @dataclass
@@ -102,7 +112,8 @@ class Soak:
         self.struck: Counter[str] = Counter()
         self.waits: dict[str, list[float]] = defaultdict(list)
         """Of every kind of fault, the seconds until the next trial was completed."""
-        self.refusals: Counter[str] = Counter()
+        self.refusals: Counter[tuple[str, int]] = Counter()
+        """Of starts, by fault and exit code."""
         self.problems: list[str] = []
         self._waiting: list[tuple[str, float, int]] = []
         self._conditions: list[Condition] = []
@@ -194,7 +205,9 @@ class Soak:
         arguments = ("--ranker", self.server.url) if ranker == "server" else ()
         self.server.seen.clear()
         process = self.search.start(program, *arguments, environment=self._clock if is_jumping else {})
-        self.agent, self.agents = Agent(process, ranker), self.agents + 1
+        # A busy machine may be too slow for the deadline of a server's first answer.
+        excuses = {2: "ranker's server: no answer in time"} if ranker == "server" else {}
+        self.agent, self.agents = Agent(process, ranker, excuses=excuses), self.agents + 1
         for name, is_so in ((FAULTY, ranker == "faulty"), (JUMPING, is_jumping)):
             if is_so:
                 self._count(name)
@@ -203,9 +216,12 @@ class Soak:
     def stop_agent(self) -> None:
         """SIGTERM, as a service manager sends it."""
         self._end_conditions(math.inf, "SIGSTOP")
-        pids = self.left_behind()
+        pids, self.agent.was_terminated = self.left_behind(), True
         self.agent.process.terminate()
-        self._wait_for_end()
+        try:
+            self.agent.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.problems.append(f"at {self.now:.0f} s the agent did not end in {PATIENCE:g} s of SIGTERM")
         self.search.note_kill(*pids)  # in case they went with their agent
 
     def order(self, fate: str) -> None:
@@ -218,7 +234,7 @@ class Soak:
             return
         if self._restart_at == 0.0:
             self._look_at_end(code)
-            self._restart_at = self.now + (REST if code == 2 else 0.0)
+            self._restart_at = self.now + (REST if code in (1, 2) else 0.0)
         if self.now >= self._restart_at:
             self._restart_at = 0.0
             self.start()
@@ -226,23 +242,11 @@ class Soak:
     def _look_at_end(self, code: int) -> None:
         """Whether it was ours, or may be."""
         said = (self.search.output.read_bytes()[-2000:].decode(errors="replace").strip().splitlines() or [""])[-1]
-        if code == 2 and self.agent.excuse and said.startswith("ncode: "):
-            self.refusals[self.agent.excuse] += 1
-        elif code != -signal.SIGKILL and not self._was_terminated:
-            self.problems.append(f"at {self.now:.0f} s the agent ended by itself with code {code}: {said}")
-        self._was_terminated = False
-
-    _was_terminated = False
-
-    def _wait_for_end(self) -> None:
-        try:
-            code = self.agent.process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            self.problems.append(f"at {self.now:.0f} s the agent did not end in {PATIENCE:g} s of SIGTERM")
-            return
-        self._was_terminated = True
-        if code not in (0, 1) and not (code == 2 and self.agent.excuse) and code != -signal.SIGTERM:
-            self.problems.append(f"at {self.now:.0f} s the agent ended with code {code} after SIGTERM")
+        if self.agent.has_refused(code, said):
+            self.refusals[self.agent.excuses[code], code] += 1
+        elif not self.agent.may_end_with(code):
+            how = "after SIGTERM" if self.agent.was_terminated else "by itself"
+            self.problems.append(f"at {self.now:.0f} s the agent ended {how} with code {code}: {said}")
 
     # Faults
 
@@ -266,8 +270,8 @@ class Soak:
 
     def _note_excuses(self) -> None:
         for condition in self._conditions:
-            if condition.fault.may_be_refused:
-                self.agent.excuse = condition.fault.name
+            if condition.fault.refused_with:
+                self.agent.excuses[condition.fault.refused_with] = condition.fault.name
 
     def _end_conditions(self, until: float, kind: str = "") -> None:
         for condition in [*self._conditions]:
@@ -290,6 +294,8 @@ class Soak:
         """Some trials more, undisturbed but for what evaluations were still to meet; then everything is judged."""
         if self.agent.process.poll() is None:
             self.stop_agent()
+        if self._restart_at == 0.0:
+            self._look_at_end(self.agent.process.returncode)
         self.samples.look()
         self.search.trials = self.samples.complete + self.plan.last
         self.agent = Agent(self.search.start(None, "--trials", self.search.trials), "file")
