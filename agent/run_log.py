@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -95,10 +96,18 @@ class LogFile(RotatingFileHandler):
         self.addFilter(RateLimit())
 
     def _open(self) -> TextIOWrapper:
-        return open(self.baseFilename, "a", encoding="utf-8", opener=run_files.open_no_link)
+        return on_a_new_line(open(self.baseFilename, "a+", encoding="utf-8", opener=run_files.open_no_link))
 
     def handleError(self, record: logging.LogRecord) -> None:
         """A full disk must not fill the console with tracebacks; the search itself says what is wrong with it."""
+
+
+def on_a_new_line(file: TextIOWrapper) -> TextIOWrapper:
+    """The same file; a run that was killed, or had a full disk, has left a line in its middle."""
+    size = os.fstat(file.fileno()).st_size
+    if size and os.pread(file.fileno(), 1, size - 1) != b"\n":
+        file.write("\n")
+    return file
 
 
 class RunLog(Observer):

@@ -51,6 +51,14 @@ def test_what_the_package_logs_is_in_it_too(tmp_path: Path) -> None:
     assert entry["time"].endswith("+00:00")
 
 
+def test_a_line_that_was_cut_off_costs_no_other(tmp_path: Path) -> None:
+    (tmp_path / "h.db.log").write_text('{"time": "2026-11')
+    with written(tmp_path / "h.db") as log:
+        log.opened(3, None)
+    torn, whole, nothing = (tmp_path / "h.db.log").read_text().split("\n")
+    assert (torn, json.loads(whole)["completed"], nothing) == ('{"time": "2026-11', 3, "")
+
+
 def test_it_is_rotated_and_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_log, "MOST_BYTES", 2000)
     with written(tmp_path / "h.db") as log:
