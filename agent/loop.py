@@ -28,7 +28,7 @@ from ncode_search.agent.settings import SearchSettings
 from ncode_search.agent.stopping_rules import StoppingRules
 from ncode_search.agent.waiting import AwakeClock
 from ncode_search.agent.worker import Task
-from ncode_search.agent.workers import Worker, WorkerDied, kill_orphan
+from ncode_search.agent.workers import Worker, WorkerDied, kill_orphan, start_again
 
 T = TypeVar("T")
 
@@ -179,7 +179,7 @@ class SearchLoop:
     async def _attempt(self, chosen: Chosen, slot: int) -> bool:
         """One attempt; whether the trial needs no further one of this run."""
         worker, history = self._workers[slot], self._session.history
-        await self._restart(worker)
+        await start_again(worker, RESTART_PAUSES, InputError, SearchFailedError)
         budget = self._settings.least_epochs if self._settings.stop == "asha" else None
         try:
             attempt = await self._persist(
@@ -216,16 +216,6 @@ class SearchLoop:
                 logger.log(level, "the history cannot be written (%s; %s); the search waits", error, mend(str(error)))
             await asyncio.sleep(PERSIST_PAUSES[min(tried, len(PERSIST_PAUSES) - 1)])
         raise AssertionError("it is tried for ever")
-
-    async def _restart(self, worker: Worker) -> None:
-        """Start the worker if it is not running; a moment without memory or device must not end a search of days."""
-        for pause in RESTART_PAUSES:
-            try:
-                return await worker.start()
-            except (InputError, SearchFailedError) as error:
-                logger.warning("%s; trying again in %g s", error, pause)
-                await asyncio.sleep(pause)
-        return await worker.start()
 
     async def _record_death(self, task: Task, error: WorkerDied, spent: Spent) -> None:
         history, text = self._session.history, str(error)

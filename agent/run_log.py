@@ -98,6 +98,11 @@ class LogFile(RotatingFileHandler):
     def _open(self) -> TextIOWrapper:
         return on_a_new_line(open(self.baseFilename, "a+", encoding="utf-8", opener=run_files.open_no_link))
 
+    def close(self) -> None:
+        """What a full disk has not taken is lost."""
+        with contextlib.suppress(OSError):
+            super().close()
+
     def handleError(self, record: logging.LogRecord) -> None:
         """A full disk must not fill the console with tracebacks; the search itself says what is wrong with it."""
 

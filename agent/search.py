@@ -56,14 +56,15 @@ from ncode_search.agent.space import SearchSpace
 from ncode_search.agent.waiting import until_passed
 from ncode_search.agent.watching import watched
 from ncode_search.agent.worker import Setup
-from ncode_search.agent.workers import Worker
+from ncode_search.agent.workers import Worker, start_again
 from ncode_search.evaluators.python import SCRIPT_NAME
 
 logger = logging.getLogger(__name__)
 
-
 TERM_GRACE = 5.0
 """Seconds that trials have to finish after SIGTERM: service managers kill what is not gone soon."""
+FIRST_PAUSES = (1.0,)
+"""Seconds before a worker that died as the search was started is started once more; what is wrong dies again."""
 
 
 class SpaceExhaustedError(SearchFailedError):
@@ -241,7 +242,8 @@ class Search:
     async def _make_ready(self, workers: list[Worker]) -> None:
         """Build the evaluator in every worker and load the ranker; all at the same time, for it takes seconds."""
         load = asyncio.wrap_future(self._ready_proposer().load())
-        starts, model = [worker.start() for worker in workers], self._ranker_settings.model
+        starts = [start_again(worker, FIRST_PAUSES, SearchFailedError) for worker in workers]
+        model = self._ranker_settings.model
         for result in await asyncio.gather(load, *starts, return_exceptions=True):
             if isinstance(result, RankerGoneError) and self._session and self._session.history.was_ranked_by(model):
                 logger.warning("%s; evolution decides until it is back", result)

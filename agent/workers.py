@@ -16,12 +16,12 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ncode_search.agent.database import mend
 from ncode_search.agent.devices import Device
-from ncode_search.agent.errors import InputError, SearchFailedError
+from ncode_search.agent.errors import InputError, NcodeError, SearchFailedError
 from ncode_search.agent.history import Trial
 from ncode_search.agent.keeper import OUTPUT_TAIL
 from ncode_search.agent.process_tree import MARK, end_tree, new_mark
@@ -211,6 +211,19 @@ class Worker:
         tail = os.pread(self._output.fileno(), OUTPUT_TAIL, max(0, size - OUTPUT_TAIL))
         text = tail.decode("utf-8", errors="replace").replace("\x00", "").strip()
         return f"{text}\n" if text else ""
+
+
+async def start_again(worker: Worker, pauses: Sequence[float], *excused: type[NcodeError]) -> None:
+    """Start the worker if it is not running, again after each of the pauses where that failed with what is excused: a
+    moment without memory or device must not end a search of days.
+    """
+    for pause in pauses:
+        try:
+            return await worker.start()
+        except excused as error:
+            logger.warning("%s; trying again in %g s", error, pause)
+            await asyncio.sleep(pause)
+    return await worker.start()
 
 
 def kill_orphan(trial: Trial) -> None:

@@ -59,6 +59,13 @@ def test_a_line_that_was_cut_off_costs_no_other(tmp_path: Path) -> None:
     assert (torn, json.loads(whole)["completed"], nothing) == ('{"time": "2026-11', 3, "")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no disk that is always full")
+def test_a_full_disk_ends_no_run_with_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ncode_search.agent.run_files.beside", lambda history, name: Path("/dev/full"))
+    with written(Path("h.db")) as log:
+        log.opened(3, None)
+
+
 def test_it_is_rotated_and_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_log, "MOST_BYTES", 2000)
     with written(tmp_path / "h.db") as log:

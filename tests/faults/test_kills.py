@@ -60,6 +60,15 @@ def test_two_workers_survive_kills_of_whatever_there_is(tmp_path: Path) -> None:
         search.check()
 
 
+def test_a_worker_that_dies_as_the_search_starts_is_replaced(tmp_path: Path) -> None:
+    with FaultySearch(tmp_path, trials=4) as search:
+        process = search.start()
+        wait_for(lambda: workers_of(process.pid))
+        search.kill(workers_of(process.pid)[0])
+        assert "trying again" in search.wait(process)
+        search.check()
+
+
 def test_resume_counts_completions_and_not_numbers(tmp_path: Path) -> None:
     """Failed trials do not count towards the target, before and after a restart."""
     space = 'fate = ["exit", "fine"]\nx = [0, 1, 2, 3, 4, 5]'

@@ -118,6 +118,8 @@ class Soak:
         self._waiting: list[tuple[str, float, int]] = []
         self._conditions: list[Condition] = []
         self._next_fault, self._restart_at = 0.0, 0.0
+        self._read = 0
+        """Characters of the agents' output."""
         self._orders = itertools.count()
         self._stack = contextlib.ExitStack()
         self._prepare(folder)
@@ -241,7 +243,11 @@ class Soak:
 
     def _look_at_end(self, code: int) -> None:
         """Whether it was ours, or may be."""
-        said = (self.search.output.read_bytes()[-2000:].decode(errors="replace").strip().splitlines() or [""])[-1]
+        output = self.search.output.read_text(errors="replace")[self._read :]
+        self._read += len(output)
+        said = (output.strip().splitlines() or [""])[-1]
+        if "Traceback" in output:
+            self.problems.append(f"at {self.now:.0f} s the agent ended with a traceback: {said}")
         if self.agent.has_refused(code, said):
             self.refusals[self.agent.excuses[code], code] += 1
         elif not self.agent.may_end_with(code):
