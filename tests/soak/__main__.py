@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.soak.report import report
-from tests.soak.soak import Plan, Soak
+from tests.soak.soak import Soak
+from tests.soak.subject import Plan
 
 REPORT_EVERY = 60.0
 """Seconds between two reports into the file: a soak that is lost leaves the last one."""

@@ -13,7 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tests.soak.samples import Sample, opened
-from tests.soak.soak import FAULTY, JUMPING, OPTIONS, POSITIONS, Soak
+from tests.soak.soak import FAULTY, JUMPING, Soak
+from tests.soak.subject import OPTIONS, POSITIONS
 
 SLICES = 12
 """Of the time, but none shorter than half a minute."""

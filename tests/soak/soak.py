@@ -17,16 +17,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ncode_search.agent.ranking.embedded import PACKAGED
 from tests.faults.disks import small_disk
 from tests.faults.harness import HERE, FaultySearch, jumping_clock, wait_for
 from tests.faults.moody_server import MoodyServer
 from tests.ranking.http_stub import Stub
-from tests.soak.faults import FAULTS, Fault
+from tests.soak.faults import Fault
 from tests.soak.samples import Samples, processes_with
+from tests.soak.subject import Plan, make_search
 
-POSITIONS, OPTIONS = 5, 9
-"""59,049 codes: more than two hours can evaluate."""
 DISK = 512 << 20
 """Bytes of the small disk."""
 TICK = 0.25
@@ -36,26 +34,6 @@ REST = 3.0
 PATIENCE = 600.0
 """Seconds in which what must happen has happened, on the slowest machine."""
 FAULTY, JUMPING = "an agent whose ranker raises, answers nonsense, stalls", "an agent whose wall clock jumps"
-RANKER = 'model = "model.gguf"\npool = 64\nshuffles = 1\ndeadline = 3'
-SPACE = "\n".join(f"p{at} = {list(range(OPTIONS))}" for at in range(POSITIONS))
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is to be done."""
-
-    minutes: float = 120.0
-    seed: int = 1
-    workers: int = 4
-    sleep: tuple[float, float] = (0.3, 3.0)
-    """Seconds that an evaluation takes."""
-    pause: tuple[float, float] = (2.0, 8.0)
-    """Seconds between two faults."""
-    timeout: float = 20.0
-    """Of a trial, in seconds: far more than a busy machine makes of `sleep`."""
-    last: int = 40
-    """Trials that are completed at the end, when nothing is done to the search any more."""
-    faults: tuple[Fault, ...] = FAULTS
 
 
 @dataclass
@@ -126,28 +104,22 @@ class Soak:
 
     def _prepare(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.has_small_disk = False
-        history = None
-        with contextlib.suppress(PermissionError):
-            disk = small_disk(folder / "disk", str(DISK))
-            history = self._stack.enter_context(disk) / "search.db"
-            self.has_small_disk = True
-        write_table(folder / "table.csv")
-        shutil.copy(PACKAGED, folder / "model.gguf")
-        for name in ("orders", "temporary"):
-            (folder / name).mkdir()
-        self.search = self._stack.enter_context(FaultySearch(
-            folder, "looked_up", trials=OPTIONS**POSITIONS, workers=self.plan.workers, timeout=self.plan.timeout,
-            space=SPACE, ranker=RANKER, history=history, seed=self.plan.seed,
-            environment={
-                "NCODE_TEST_SECONDS": "{} {}".format(*self.plan.sleep), "TMPDIR": str(folder / "temporary"),
-            },
-        ))  # fmt: skip
+        self.search = self._stack.enter_context(make_search(self.plan, folder, self._small_disk(folder / "disk")))
         self.search.watch_moves()
         self.mood = MoodyServer()
         self.server = Stub(self.mood)
         self._clock = jumping_clock(folder / "clock")
         self.samples = Samples(self.search.history)
+
+    def _small_disk(self, at: Path) -> Path | None:
+        with contextlib.suppress(PermissionError):
+            return self._stack.enter_context(small_disk(at, str(DISK)))
+        return None
+
+    @property
+    def has_small_disk(self) -> bool:
+        """Whether the history's disk may be filled."""
+        return self.search.history.parent != self.search.folder
 
     def __enter__(self) -> Soak:
         return self
@@ -272,6 +244,8 @@ class Soak:
 
     def _count(self, name: str) -> None:
         self.struck[name] += 1
+        with (self.search.folder / "faults.log").open("a") as log:
+            log.write(f"{self.now:.1f} {name}\n")
         self._waiting.append((name, self.now, self.samples.complete))
 
     def _note_excuses(self) -> None:
@@ -318,13 +292,3 @@ class Soak:
         judged = self.search.judge()
         if judged.returncode:
             self.problems += (judged.stdout + judged.stderr).strip().splitlines()
-
-
-def write_table(path: Path) -> None:
-    """A score for every code of the space: hills that positions make together."""
-    lines = ["code,score"]
-    for code in itertools.product(range(OPTIONS), repeat=POSITIONS):
-        score = sum(math.sin(2.1 * (at + 1) * option) for at, option in enumerate(code))
-        score += sum(math.cos(left - right) for left, right in itertools.pairwise(code))
-        lines.append(f"{''.join(map(str, code))},{score:.6f}")
-    path.write_text("\n".join(lines) + "\n")

@@ -10,7 +10,7 @@ import pytest
 from tests.soak.__main__ import run
 from tests.soak.faults import Fault
 from tests.soak.samples import processes_with
-from tests.soak.soak import Plan
+from tests.soak.subject import Plan
 
 pytestmark = pytest.mark.slow
 SHORT = {"workers": 2, "last": 4}
