@@ -6,6 +6,7 @@ search's.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -37,8 +38,6 @@ NOTHING_DECLARED: Mapping[str, Any] = {"equal": {}, "costs": {}, "forbidden": []
 
 logger = logging.getLogger(__name__)
 
-_MAGIC = b"SQLite format 3\x00"
-
 
 def connect(path: Path, *, read_only: bool = False, patience: float = BUSY_TIMEOUT) -> Database:
     """A connection with foreign keys on and every transaction begun by hand; `patience`: see `BUSY_TIMEOUT`."""
@@ -66,7 +65,7 @@ def open_for_writing(path: Path, meta: Mapping[str, Any], patience: float = BUSY
     else:
         run_files.create(path)
     db = connect(path, patience=patience)
-    with translated(path):
+    with _closed_by_errors(db), translated(path):
         db.enable_wal()
         _back_up_before_migrating(path, db)
         # One transaction from nothing to a whole history: a kill leaves no half-made file.
@@ -75,6 +74,15 @@ def open_for_writing(path: Path, meta: Mapping[str, Any], patience: float = BUSY
             rows = [(key, json.dumps(value)) for key, value in meta.items()]
             db.conn.executemany("INSERT OR IGNORE INTO meta (key, value) VALUES (?, ?)", rows)
     return db
+
+
+@contextmanager
+def _closed_by_errors(db: Database) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        db.close()
+        raise
 
 
 def _back_up_before_migrating(path: Path, db: Database) -> None:
@@ -103,19 +111,33 @@ def _check_existing(path: Path, meta: Mapping[str, Any], patience: float) -> Non
 
 
 def exists(path: Path) -> bool:
-    """Whether there is a file with something in it. Raises `HistoryError` where it cannot be one of SQLite's."""
+    """Whether there is a file with something in it. Raises `HistoryError` where it cannot be one of SQLite's.
+
+    SQLite alone opens it. Whoever closes a file loses all locks that his process has on it (POSIX), also those of
+    connections to it: the next process that closes the history would take itself for the last one and remove the
+    write-ahead log, and what this process writes from then on would be lost.
+    """
     try:
-        with path.open("rb") as file:
-            start = file.read(len(_MAGIC))
+        if not path.stat().st_size:
+            return False
     except FileNotFoundError:
         return False
     except OSError as error:
         raise HistoryError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
-    if start and start != _MAGIC:
-        raise HistoryError(
-            f"{path}: is no history (not an SQLite file); choose another path, or `ncode repair` if it was one"
-        )
-    return bool(start)
+    _refuse_other_files(path)
+    return True
+
+
+def _refuse_other_files(path: Path) -> None:
+    with contextlib.closing(connect(path, read_only=True, patience=0.0).conn) as connection:
+        try:
+            connection.execute("PRAGMA schema_version")
+        except sqlite3.DatabaseError as error:
+            if "not a database" in str(error):
+                raise HistoryError(
+                    f"{path}: is no history (not an SQLite file); choose another path, or `ncode repair` if it was one"
+                ) from None
+            # Anything else is for whoever opens it to say.
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ncode_search.agent import agent_lock
+from ncode_search.agent.database import exists
 from ncode_search.agent.errors import HistoryError, HistoryInUseError, IllegalTransitionError
 from ncode_search.agent.history import Decision, History, Objective
 from ncode_search.agent.processes import ProcessId
@@ -234,6 +235,20 @@ def test_files_that_are_no_history_are_refused(path: Path, tmp_path: Path) -> No
         History.open(tmp_path / "nowhere" / "x.db", SPACE, OBJECTIVE)
     with pytest.raises(HistoryError, match="there is no history there"):
         History.read(tmp_path / "none.db")
+
+
+@pytest.mark.parametrize("look", [exists, History.read, lambda path: History.open(path, SPACE, OBJECTIVE)])
+def test_who_looks_at_a_history_in_the_same_process_takes_no_lock_from_it(path: Path, look) -> None:
+    """Another process that closes the file would take itself for the last one, and remove the write-ahead log."""
+    with History.open(path, SPACE, OBJECTIVE) as history:
+        if isinstance(looked := look(path), History):
+            looked.close()
+        other = f"import sqlite3; db = sqlite3.connect({str(path)!r}); db.execute('SELECT * FROM meta'); db.close()"
+        subprocess.run([sys.executable, "-c", other], check=True)
+        history.remember("settings", {"trials": 7})
+        read = f"import sqlite3; print(sqlite3.connect({str(path)!r}).execute('SELECT * FROM meta').fetchall())"
+        seen = subprocess.run([sys.executable, "-c", read], check=True, capture_output=True, text=True).stdout
+        assert '{"trials": 7}' in seen
 
 
 def test_a_damaged_file_is_one_clear_line(path: Path) -> None:

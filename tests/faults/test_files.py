@@ -73,6 +73,18 @@ def test_a_file_that_another_process_locks_makes_the_search_wait(tmp_path: Path)
         assert search.rows("SELECT DISTINCT state, failures FROM trials") == [("complete", 0)]
 
 
+def test_a_start_that_waits_for_the_lock_shares_one_write_ahead_log_with_its_workers(tmp_path: Path) -> None:
+    """Whoever held the lock closes the file, and must not take itself for the last one and remove the log."""
+    with FaultySearch(tmp_path, trials=8) as search:
+        search.watch_moves()
+        with locked(search.history):
+            process = search.start()
+            time.sleep(6)
+            assert process.poll() is None
+        search.wait(process)
+        search.check()
+
+
 def terminated(process: subprocess.Popen[bytes]) -> float:
     """Seconds that a process takes to end after SIGTERM."""
     process.terminate()
