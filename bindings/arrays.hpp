@@ -5,6 +5,7 @@
 #include <pybind11/pybind11.h>
 
 #include "codes.hpp"
+#include "gil.hpp"
 
 namespace ncode::bindings {
 
@@ -24,12 +25,5 @@ CodeArray empty_codes(std::size_t rows, std::size_t length);
 CodesOut view_out(CodeArray& codes);
 
 py::array_t<bool> empty_mask(std::size_t rows);
-
-// Runs `work` without the GIL. It must not touch Python objects.
-template <class Work>
-void without_gil(Work work) {
-    const py::gil_scoped_release release;
-    work();
-}
 
 }  // namespace ncode::bindings

@@ -28,7 +28,7 @@ py::array_t<bool> remove(CodeSet& set, const py::object& codes) { return masked(
 using CodeSetClass = py::class_<CodeSet>;
 
 // Even a look at the size waits for the set's lock, which a long insert in another thread may hold.
-using WithoutGil = py::call_guard<py::gil_scoped_release>;
+using Guarded = py::call_guard<WithoutGil>;
 
 }  // namespace
 
@@ -42,9 +42,9 @@ void register_code_set(py::module_& module) {
         .def("contains", &contains, "codes"_a, "Which of codes (n, L) are in the set: (n,) bool.")
         .def("remove", &remove, "codes"_a,
              "Remove codes (n, L): (n,) bool, which of them were there. Of equal codes only the first was.")
-        .def("clear", &CodeSet::clear, WithoutGil(), "Remove all codes and give the memory back.")
-        .def("__len__", &CodeSet::size, WithoutGil())
-        .def_property_readonly("nbytes", py::cpp_function(&CodeSet::nbytes, WithoutGil()), "Memory held, in bytes.");
+        .def("clear", &CodeSet::clear, Guarded(), "Remove all codes and give the memory back.")
+        .def("__len__", &CodeSet::size, Guarded())
+        .def_property_readonly("nbytes", py::cpp_function(&CodeSet::nbytes, Guarded()), "Memory held, in bytes.");
 }
 
 }  // namespace ncode::bindings

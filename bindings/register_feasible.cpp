@@ -57,7 +57,7 @@ std::unique_ptr<Feasible> make_feasible(std::shared_ptr<Space> space, const py::
                                         const py::object& max_states) {
     const ConstraintRules rules{to_costs(costs), to_forbidden(forbidden), to_conditions(conditions), canonical};
     const std::size_t limit = std::min(to_count(max_states, "max_states"), std::size_t{dead});
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     return std::make_unique<Feasible>(std::move(space), rules, limit);
 }
 
