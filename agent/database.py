@@ -47,7 +47,7 @@ def connect(path: Path, *, read_only: bool = False, patience: float = BUSY_TIMEO
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA synchronous = NORMAL")
     except (sqlite3.Error, UnicodeDecodeError) as error:
-        raise _kind(error)(f"{path}: cannot be opened ({one_line(str(error))}); {mend(str(error))}") from None
+        raise _refusal(path, "cannot be opened", error) from None
     return Database(connection)
 
 
@@ -124,20 +124,9 @@ def exists(path: Path) -> bool:
         return False
     except OSError as error:
         raise HistoryError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
-    _refuse_other_files(path)
+    with contextlib.suppress(HistoryUnavailableError):  # whoever opens it will say so
+        connect(path, read_only=True, patience=0.0).close()
     return True
-
-
-def _refuse_other_files(path: Path) -> None:
-    with contextlib.closing(connect(path, read_only=True, patience=0.0).conn) as connection:
-        try:
-            connection.execute("PRAGMA schema_version")
-        except sqlite3.DatabaseError as error:
-            if "not a database" in str(error):
-                raise HistoryError(
-                    f"{path}: is no history (not an SQLite file); choose another path, or `ncode repair` if it was one"
-                ) from None
-            # Anything else is for whoever opens it to say.
 
 
 @contextmanager
@@ -185,8 +174,7 @@ def translated(path: Path) -> Iterator[None]:
     except sqlite3.DatabaseError as error:
         if isinstance(error, sqlite3.IntegrityError):
             raise
-        text = one_line(str(error))
-        raise _kind(error)(f"{path}: the history cannot be used ({text}); {mend(text)}") from error
+        raise _refusal(path, "the history cannot be used", error) from error
     except _MISREAD as error:
         raise damaged(path, f"{type(error).__name__}: {error}") from error
 
@@ -216,10 +204,14 @@ def mend(error: str) -> str:
 _PASSING = ("locked", "busy", "full", "disk i/o")
 
 
-def _kind(error: Exception) -> type[HistoryError]:
-    if "locked" in str(error):
-        return HistoryLockedError
-    return HistoryUnavailableError if any(reason in str(error).lower() for reason in _PASSING) else HistoryError
+def _refusal(path: Path, what: str, error: Exception) -> HistoryError:
+    text = one_line(str(error))
+    if "not a database" in text:
+        return HistoryError(
+            f"{path}: is no history (not an SQLite file); choose another path, or `ncode repair` if it was one"
+        )
+    kind = HistoryUnavailableError if any(reason in text.lower() for reason in _PASSING) else HistoryError
+    return (HistoryLockedError if "locked" in text else kind)(f"{path}: {what} ({text}); {mend(text)}")
 
 
 def may_pass(error: Exception) -> bool:
