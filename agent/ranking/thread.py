@@ -17,6 +17,11 @@ import numpy as np
 from ncode_search.agent.observations import Codes, Observations
 from ncode_search.agent.ranking.base import Ranker, RankerInfo, Ranking, ranking_of
 
+CLOSE_LIMIT = 1.0
+"""Seconds that `RankerThread.close` waits. llama.cpp tells its log, which is Python's, also while a model is freed: an
+interpreter that ends meanwhile ends that thread inside of a destructor, and C++ aborts the process.
+"""
+
 
 class RankerThread:
     """Runs `load`, `rank` and `close` of one ranker, one after another."""
@@ -57,10 +62,11 @@ class RankerThread:
         self._stop.set()
 
     def close(self) -> None:
-        """Free the model as soon as the call under way is over; does not wait for it."""
+        """Free the model as soon as the call under way is over; one that stalls is not waited for."""
         self.give_up()
         self._submit(self._ranker.close)
         self._calls.put(None)
+        self._thread.join(CLOSE_LIMIT)
 
     def _submit(self, call: Callable[[], Any]) -> Future[Any]:
         future: Future[Any] = Future()

@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 
 from ncode_search import Search, SearchSpace
+from ncode_search.agent.observations import ObservationLog
 from ncode_search.agent.ranking.base import RankerInfo
+from ncode_search.agent.ranking.baselines import RandomRanker
+from ncode_search.agent.ranking.thread import RankerThread
 from ncode_search.agent.settings import RankerSettings
 
 SPACE = SearchSpace({name: [0, 1, 2, 3] for name in "abcd"})
@@ -175,3 +178,29 @@ def test_minimised_values_are_shown_to_the_ranker_so_that_higher_is_better(tmp_p
             search.tell(search.ask(), loss)
         search.ask()
     assert seen[-1] == [-2.0, -1.0, -3.0]
+
+
+class Slow(RandomRanker):
+    """Takes its time."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self.is_closed = False
+
+    def score(self, known, pool, rng):
+        time.sleep(self._seconds)
+        return super().score(known, pool, rng)
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+@pytest.mark.parametrize(("seconds", "is_closed"), [(0.2, True), (5.0, False)])
+def test_a_ranker_is_freed_before_the_interpreter_ends_unless_it_stalls(seconds: float, is_closed: bool) -> None:
+    ranker = Slow(seconds)
+    thread = RankerThread(ranker)
+    thread.rank(ObservationLog(2).view(), np.zeros((3, 2), dtype=np.uint8), np.random.default_rng(0))
+    began = time.monotonic()
+    thread.close()
+    assert ranker.is_closed is is_closed
+    assert time.monotonic() - began < 4
