@@ -36,7 +36,7 @@ from ncode_search.agent.pool import CandidatePool
 from ncode_search.agent.ranking.base import RankerInfo
 from ncode_search.agent.ranking.baselines import EvolutionRanker
 from ncode_search.agent.ranking.thread import RankerThread
-from ncode_search.agent.settings import SearchSettings
+from ncode_search.agent.settings import RankerSettings, SearchSettings
 from tests.faults.harness import FaultySearch
 
 TESTS = Path(__file__).parent.parent
@@ -82,6 +82,8 @@ SHOWN_BY = {
     14: ["faults/test_rankers.py::test_a_server_that_hangs_stammers_or_is_gone_is_used_again_when_it_comes_back"],
 }
 SPACE = SearchSpace({"a": [0, 1, 2], "b": [0, 1, 2]})
+AT_ONCE = RankerSettings(startup=0)
+"""The ranker is asked from the first trial on."""
 
 
 def functions_of(file: Path) -> set[str]:
@@ -102,10 +104,12 @@ def test_every_complaint_is_tested_here_or_where_it_is_said() -> None:
 
 @pytest.mark.parametrize("ranker", ["evolution", "embedded"])
 def test_complaint_01_nothing_is_proposed_twice_however_many_are_asked_in_parallel(tmp_path: Path, ranker: str) -> None:
-    with Search(SPACE, history=tmp_path / "x.db", ranker=ranker, trials=9) as search:
+    with Search(SPACE, history=tmp_path / "x.db", ranker=ranker, ranker_settings=AT_ONCE) as search:
         first = [search.ask() for _ in range(4)]
         search.tell(first[0], 1.0)
         rest = [search.ask() for _ in range(5)]
+        with search.history() as history:
+            assert [trial.proposed_by for trial in history.trials()] == 9 * [ranker]
     assert len({trial.code for trial in [*first, *rest]}) == 9
 
 
@@ -117,10 +121,11 @@ def test_complaint_02_what_runs_is_known_to_the_ranker_and_not_drawn_again(tmp_p
             seen.append((set(map(tuple, known.pending)), set(map(tuple, pool))))
             return super().score(known, pool, rng)
 
-    with Search(SPACE, history=tmp_path / "x.db", ranker=Notes(), trials=8) as search:
+    with Search(SPACE, history=tmp_path / "x.db", ranker=Notes(), ranker_settings=AT_ONCE) as search:
         asked = [search.ask() for _ in range(6)]
     running = [tuple(SPACE.from_text([trial.code])[0]) for trial in asked]
-    for number, (pending, pool) in enumerate(seen, start=6 - len(seen)):
+    assert len(seen) == 6
+    for number, (pending, pool) in enumerate(seen):
         assert pending == set(running[:number])
         assert not pending & pool
 
