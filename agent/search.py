@@ -162,7 +162,7 @@ class Search:
             # An existing history is looked at first, so that a wrong one is refused at once, and a finished one is
             # reported at once; a new one is made last, when everything else has been found good.
             if exists(self.path):
-                await self._opened()
+                (await self._opened()).end_leftovers()
             if self._session is None or self._session.completed < self.settings.trials:
                 return await self._run_with(workers)
             return self._outcome()

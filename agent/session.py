@@ -27,6 +27,7 @@ from ncode_search.agent.history import Decision, History, Narrowing, Objective, 
 from ncode_search.agent.leases import CALLER, LeaseWatch, is_suspect
 from ncode_search.agent.observations import FORECASTERS, Codes, ObservationLog, Observations
 from ncode_search.agent.pool import CandidatePool, PlannedPool
+from ncode_search.agent.process_tree import end_leftovers
 from ncode_search.agent.processes import ProcessId
 from ncode_search.agent.pruned_space import best_options, narrowed
 from ncode_search.agent.space import Config, SearchSpace
@@ -264,6 +265,11 @@ class Session:
         if not self._watches.setdefault(row.id, LeaseWatch()).is_over(row):
             return row
         return None if self.take_back(row) else self.still_running(row)
+
+    def end_leftovers(self) -> None:
+        """End what former workers have started, where they died together with their agent; before any are started."""
+        processes = [ProcessId.parse(row.worker) for row in self.orphans if row.worker]
+        end_leftovers(self.history.path, [process for process in processes if process.is_local])
 
     def lend(self, chosen: Chosen, lease: float | None) -> int:
         """Start a trial for a caller of this process; returns the attempt."""

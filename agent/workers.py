@@ -17,6 +17,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ncode_search.agent.database import mend
@@ -137,7 +138,7 @@ class Worker:
 
     async def _spawn(self) -> asyncio.subprocess.Process:
         self._forget_output()
-        self._mark = new_mark()
+        self._mark = new_mark(Path(self._setup.history))
         return await asyncio.create_subprocess_exec(
             sys.executable, *SAFE_PATH, "-m", "ncode_search.agent.worker",
             stdin=asyncio.subprocess.PIPE,

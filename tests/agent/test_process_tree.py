@@ -10,10 +10,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from ncode_search.agent.process_tree import MARK, end_tree, new_mark
+from ncode_search.agent.process_tree import MARK, end_leftovers, end_tree, new_mark
 from ncode_search.agent.processes import ProcessId, process_start
 
 pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs /proc")
@@ -29,6 +30,8 @@ print(daemon.stdout.readline().strip(), flush=True)
 """
 WAITS = "time.sleep(100)"
 ENDS_ITSELF = "sys.path[:] = sys.argv[1:]; from ncode_search.agent.process_tree import end_own_tree; end_own_tree()"
+
+HISTORY = Path("search.db")
 
 Start = Callable[..., tuple[subprocess.Popen[str], int]]
 
@@ -69,9 +72,9 @@ def is_gone(pid: int) -> bool:
 
 
 def test_a_daemon_goes_with_the_process_that_started_it_and_nobody_else_does(start: Start) -> None:
-    mark = new_mark()
+    mark = new_mark(HISTORY)
     process, daemon = start(mark)
-    _, bystander = start(new_mark())
+    _, bystander = start(new_mark(HISTORY))
     end_tree(identity_of(process), mark)
     assert process.wait(5) == -signal.SIGKILL
     assert is_gone(daemon)
@@ -79,14 +82,14 @@ def test_a_daemon_goes_with_the_process_that_started_it_and_nobody_else_does(sta
 
 
 def test_the_mark_of_a_living_process_is_read_from_it(start: Start) -> None:
-    process, daemon = start(new_mark())
+    process, daemon = start(new_mark(HISTORY))
     end_tree(identity_of(process))
     process.wait(5)
     assert is_gone(daemon)
 
 
 def test_a_daemon_of_a_process_that_is_long_gone_is_found(start: Start) -> None:
-    mark = new_mark()
+    mark = new_mark(HISTORY)
     process, daemon = start(mark)
     identity = identity_of(process)
     process.kill()
@@ -97,14 +100,14 @@ def test_a_daemon_of_a_process_that_is_long_gone_is_found(start: Start) -> None:
 
 
 def test_a_process_that_was_given_the_number_of_a_dead_one_is_left_alone(start: Start) -> None:
-    process, daemon = start(new_mark())
-    end_tree(ProcessId(socket.gethostname(), process.pid, "1@former"), new_mark())
+    process, daemon = start(new_mark(HISTORY))
+    end_tree(ProcessId(socket.gethostname(), process.pid, "1@former"), new_mark(HISTORY))
     assert process.poll() is None
     assert process_start(daemon)
 
 
 def test_a_worker_of_a_worker_goes_with_it_and_not_the_other_way_round(start: Start) -> None:
-    outer = new_mark()
+    outer = new_mark(HISTORY)
     inner = f"{outer}/0123456789abcdef"
     (above, _), (below, daemon) = start(outer), start(inner)
     end_tree(identity_of(below), inner)
@@ -117,7 +120,7 @@ def test_a_worker_of_a_worker_goes_with_it_and_not_the_other_way_round(start: St
 
 
 def test_a_process_ends_itself_with_what_it_started(start: Start) -> None:
-    process, daemon = start(new_mark(), ENDS_ITSELF)
+    process, daemon = start(new_mark(HISTORY), ENDS_ITSELF)
     assert process.wait(20) == -signal.SIGKILL
     assert is_gone(daemon)
 
@@ -125,7 +128,20 @@ def test_a_process_ends_itself_with_what_it_started(start: Start) -> None:
 def test_without_a_mark_a_process_ends_itself_alone(start: Start) -> None:
     """Such as one that was not started by an agent."""
     process, daemon = start("", ENDS_ITSELF)
-    _, bystander = start(new_mark())
+    _, bystander = start(new_mark(HISTORY))
     assert process.wait(20) == -signal.SIGKILL
     assert process_start(daemon)
     assert process_start(bystander)
+
+
+def test_what_the_workers_of_a_history_have_left_is_ended_and_nothing_else(start: Start) -> None:
+    (living, its_own), (_, another_s) = start(new_mark(HISTORY)), start(new_mark(Path("another.db")))
+    dead, left = start(new_mark(HISTORY))
+    dead.kill()
+    dead.wait(5)
+    end_leftovers(HISTORY, [identity_of(living), identity_of(dead)])
+    assert is_gone(left)
+    assert all(map(process_start, [living.pid, its_own, another_s]))
+    end_leftovers(HISTORY, [])
+    assert is_gone(its_own)
+    assert process_start(another_s)

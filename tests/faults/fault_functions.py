@@ -158,6 +158,12 @@ def leaves_a_child(config, context):
     return evaluate(config, context, 0.5)
 
 
+def leaves_children_for_long(config, context):
+    _start_child(context)
+    _start_daemon(context)
+    return evaluate(config, context, 8.0)
+
+
 def _leave_children(context) -> None:
     _start_child(context)
     _start_daemon(context)

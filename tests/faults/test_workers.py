@@ -80,6 +80,23 @@ def test_children_of_a_worker_whose_agent_is_gone_go_with_it(tmp_path: Path) -> 
         wait_for(lambda: not any(process_start(int(child)) for _, child in search.lines("child")), 5)
 
 
+def test_children_of_a_worker_that_died_with_its_agent_go_when_the_search_goes_on(tmp_path: Path) -> None:
+    """Those of a worker that lives on stay with it."""
+    with FaultySearch(tmp_path, "leaves_children_for_long", trials=2, workers=2) as search:
+        process = search.start()
+        wait_for(lambda: search.count("begin") == 2)
+        (dead, lives), codes = workers_of(process.pid), {pid: code for code, pid in search.lines("begin")}
+        search.kill(process.pid, dead)
+        process.wait()
+        left = {code: [int(pid) for one, pid in search.lines("child") if one == code] for code in codes.values()}
+        assert all(process_start(pid) for pids in left.values() for pid in pids)
+        process = search.start()
+        wait_for(lambda: not any(map(process_start, left[codes[str(dead)]])))
+        assert all(map(process_start, [lives, *left[codes[str(lives)]]]))
+        search.wait(process)
+        search.check()
+
+
 @pytest.mark.timeout(600 if LONG else 120)
 def test_a_machine_that_sleeps_loses_no_trial_and_doubles_none(tmp_path: Path) -> None:
     """All is stopped for far longer than a trial may take, twice: once everything, once the agent alone."""
