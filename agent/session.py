@@ -268,8 +268,7 @@ class Session:
 
     def end_leftovers(self) -> None:
         """End what former workers have started, where they died together with their agent; before any are started."""
-        processes = [ProcessId.parse(row.worker) for row in self.orphans if row.worker]
-        end_leftovers(self.history.path, [process for process in processes if process.is_local])
+        end_leftovers(self.history.path, [ProcessId.parse(row.worker) for row in self.orphans if row.worker])
 
     def lend(self, chosen: Chosen, lease: float | None) -> int:
         """Start a trial for a caller of this process; returns the attempt."""
