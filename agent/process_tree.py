@@ -23,6 +23,8 @@ from ncode_search.agent.processes import ProcessId, process_start
 
 MARK = "NCODE_STARTED_BY"
 """The environment variable that holds the mark."""
+_LOOKS = 20
+"""Looks for processes to be ended; those that multiply faster must not hold up a search for ever."""
 
 
 def new_mark(history: Path) -> str:
@@ -64,7 +66,10 @@ def _name_of(history: Path) -> str:
 def _end_where(is_meant: Callable[[str], bool]) -> None:
     """All but this process; looked for again until none is new, because they may be starting others meanwhile."""
     ended = {os.getpid()}
-    while found := {pid for pid, mark in _marks() if is_meant(mark)} - ended:
+    for _ in range(_LOOKS):
+        found = {pid for pid, mark in _marks() if is_meant(mark)} - ended
+        if not found:
+            return
         for pid in found:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
