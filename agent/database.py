@@ -67,13 +67,23 @@ def open_for_writing(path: Path, meta: Mapping[str, Any], patience: float = BUSY
     db = connect(path, patience=patience)
     with _closed_by_errors(db), translated(path):
         db.enable_wal()
-        _back_up_before_migrating(path, db)
+        _migrate(path, db, meta)
+    return db
+
+
+def _migrate(path: Path, db: Database, meta: Mapping[str, Any]) -> None:
+    """To the newest schema, from an older one or from nothing; beside what was older, a copy is left."""
+    backup = _back_up_before_migrating(path, db)
+    try:
         # One transaction from nothing to a whole history: a kill leaves no half-made file.
         with immediate(db):
             MIGRATIONS.apply(db)
             rows = [(key, json.dumps(value)) for key, value in meta.items()]
             db.conn.executemany("INSERT OR IGNORE INTO meta (key, value) VALUES (?, ?)", rows)
-    return db
+    except BaseException:
+        if backup is not None:
+            backup.unlink()  # of what is as it was
+        raise
 
 
 @contextmanager
@@ -85,17 +95,18 @@ def _closed_by_errors(db: Database) -> Iterator[None]:
         raise
 
 
-def _back_up_before_migrating(path: Path, db: Database) -> None:
+def _back_up_before_migrating(path: Path, db: Database) -> Path | None:
     """A whole copy beside a history that is about to be migrated; at its name at once, or not at all."""
     pending = MIGRATIONS.pending(db)
     if not db.table_names() or not pending:
-        return
+        return None
     backup = path.with_name(f"{path.name}.before-{pending[-1].name}")
     unfinished = path.with_name(f"{backup.name}.unfinished")
     unfinished.unlink(missing_ok=True)
     db.conn.execute("VACUUM INTO ?", [str(unfinished)])
     unfinished.replace(backup)
     logger.info("%s is of an older version; it was copied to %s and is migrated", path, backup)
+    return backup
 
 
 def _check_existing(path: Path, meta: Mapping[str, Any], patience: float) -> None:

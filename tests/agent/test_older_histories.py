@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ncode_search.agent.errors import IllegalTransitionError
+from ncode_search.agent.errors import HistoryError, IllegalTransitionError
 from ncode_search.agent.history import History, Objective
 from ncode_search.agent.schema import MIGRATIONS
 from ncode_search.agent.session import Session
@@ -73,6 +73,17 @@ def test_an_older_history_is_copied_before_it_is_migrated(old: Path) -> None:
         assert schema(copies[0]) == before
         History.open(copies[0], OLD_SPACE, Objective(), OLD_DECLARED).close()
     assert schema(old) == [stored.stem for stored in STORED]
+
+
+def test_a_history_that_cannot_be_migrated_is_left_as_it_was(old: Path) -> None:
+    with contextlib.closing(sqlite3.connect(old)) as db:
+        db.execute("DELETE FROM _sqlite_migrations WHERE id = (SELECT max(id) FROM _sqlite_migrations)")
+        db.commit()
+    before = old.read_bytes()
+    with pytest.raises(HistoryError):
+        History.open(old, OLD_SPACE, Objective(), OLD_DECLARED)
+    assert old.read_bytes() == before
+    assert list(old.parent.glob("search.db.*")) == []
 
 
 def test_an_older_history_is_read_as_it_is(old: Path) -> None:
