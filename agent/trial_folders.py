@@ -2,15 +2,23 @@
 
 A folder is empty when its trial begins, lives through all attempts, and goes when the trial is finished, but for what
 its evaluator declared to keep.
+
+An evaluator makes its checkpoint before it reports the epoch. Where a search stops trials early by what they report, a
+kill between the two must not lose the report: beside the checkpoint stands that of the last report, and a further
+attempt goes on from there.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from pathlib import Path
 
-from ncode_search.evaluators.base import KEPT
+from ncode_search.evaluators.base import CHECKPOINT, KEPT
+
+REPORTED = "reported.safetensors"
+"""The checkpoint of the last epoch that was reported: another name of the same file until the next one is made."""
 
 
 def folder_of(history: Path, trial: int) -> Path:
@@ -37,6 +45,35 @@ def clear(history: Path, trial: int) -> None:
     if folder.is_symlink():  # planted, or what it leads to is somebody else's
         folder.unlink()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def mark_reported(history: Path, trial: int) -> None:
+    """The epoch of the trial's last checkpoint has been reported."""
+    folder = folder_of(history, trial)
+    if (folder / CHECKPOINT).exists():
+        _name_too(folder / CHECKPOINT, folder / REPORTED)
+
+
+def back_to_report(history: Path, trial: int, *, has_reported: bool) -> None:
+    """Before a further attempt: forget a checkpoint whose epoch was not reported."""
+    kept, reported = (folder_of(history, trial) / name for name in (CHECKPOINT, REPORTED))
+    if reported.exists():
+        _name_too(reported, kept)
+    elif not has_reported:
+        kept.unlink(missing_ok=True)
+
+
+def _name_too(file: Path, name: Path) -> None:
+    """Give a file another name, in place of what has it, at once or not at all; where it can have but one, a copy."""
+    if name.exists() and name.samefile(file):
+        return
+    written = name.with_name(f"{name.name}.tmp")
+    written.unlink(missing_ok=True)
+    try:
+        os.link(file, written)
+    except OSError:
+        shutil.copyfile(file, written)
+    written.replace(name)
 
 
 def tidy(history: Path, trial: int) -> None:

@@ -25,7 +25,7 @@ from typing import Any, TextIO
 from ncode_search.agent import trial_folders
 from ncode_search.agent.database import may_pass
 from ncode_search.agent.errors import IllegalTransitionError
-from ncode_search.agent.fidelity import Judge, Stopping
+from ncode_search.agent.fidelity import Judge, Stopping, last_step
 from ncode_search.agent.history import History, Spent
 from ncode_search.agent.keeper import Attempt, Keeper
 from ncode_search.agent.process_tree import end_own_tree
@@ -112,6 +112,9 @@ class Worker:
         """One attempt, from its set-up to its record in the history."""
         if task.attempt == 1:
             trial_folders.clear(self._history.path, task.trial)
+        elif self._judge is not None:
+            has_reported = last_step(self._history, task.trial) > 0
+            trial_folders.back_to_report(self._history.path, task.trial, has_reported=has_reported)
         self._keeper.begin(Attempt(task.trial, task.attempt, task.retry))
         self._channel.send(begun=True)
         try:
@@ -191,6 +194,7 @@ class Worker:
             # An epoch's numbers are worth less than the training: where they cannot be written, it goes on.
             with contextlib.suppress(sqlite3.OperationalError):
                 self._history.report(task.trial, task.attempt, step, numbers, score)
+                self._mark_reported(task)
             self._channel.send(trial=task.trial, step=step, metrics=numbers)
             self._stop_if_judged(task)
 
@@ -199,6 +203,12 @@ class Worker:
             task.trial, task.code, setup.seed, setup.device, setup.threads, Path(setup.folder), report,
             trial_folders.folder_of(self._history.path, task.trial), self._has_no_use,
         )  # fmt: skip
+
+    def _mark_reported(self, task: Task) -> None:
+        """Where it cannot be marked, a further attempt trains the epoch again."""
+        if self._judge is not None:
+            with contextlib.suppress(OSError):
+                trial_folders.mark_reported(self._history.path, task.trial)
 
     def _stop_if_judged(self, task: Task) -> None:
         if self._judge is None:

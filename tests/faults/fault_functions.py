@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import dataclasses
 import functools
 import os
 import random
@@ -68,6 +69,20 @@ def trained(config, context):
         context.report(epoch, accuracy=value_of(config) * (1 - 0.5**epoch))
     witness("end", context.code, os.getpid(), value_of(config))
     return value_of(config)
+
+
+def dies_before_a_report(config, context):
+    """As `trained`, but the first attempt dies between a checkpoint and its report, at epoch 1 or at epoch 3."""
+    marker = Path(os.environ["NCODE_TEST_LOG"]).with_suffix(f".{context.code}")
+    at = 1 if context.trial % 2 else 3
+
+    def report(step: int, **metrics: float) -> None:
+        if step == at and not marker.exists():
+            marker.touch()
+            os._exit(9)
+        context.report(step, **metrics)
+
+    return trained(config, dataclasses.replace(context, report=report))
 
 
 def hostile(config, context):

@@ -51,6 +51,22 @@ def test_a_search_that_stops_trials_early_is_the_one_it_would_have_been(tmp_path
         assert killed.count("epoch") <= whole.count("epoch") + kills
 
 
+def test_no_report_is_lost_to_a_kill_after_its_checkpoint(tmp_path: Path) -> None:
+    """Neither at a rung nor before the first one: the epoch is trained again, with its rung's score."""
+    settings = {"trials": 3, "workers": 1, "seed": 3, "more": 'stop = "asha"\nmetric = "accuracy"\nmost_epochs = 9'}
+    with (
+        FaultySearch(tmp_path / "whole", "trained", **settings) as whole,
+        FaultySearch(tmp_path / "killed", "dies_before_a_report", **settings) as killed,
+    ):
+        whole.finish()
+        killed.finish()
+        epochs = "SELECT trial, step, score FROM epochs GROUP BY trial, step ORDER BY trial, step"
+        assert killed.rows(epochs) == whole.rows(epochs)
+        order = "SELECT id, code, state, value, budget FROM trials WHERE attempt > 0 ORDER BY id"
+        assert killed.rows(order) == whole.rows(order)
+        assert killed.rows("SELECT sum(failures) FROM trials")[0][0] > 3
+
+
 @pytest.mark.timeout(3600 if LONG else 120)
 def test_two_workers_survive_kills_of_whatever_there_is(tmp_path: Path) -> None:
     kills = KILLS // 4
