@@ -61,10 +61,11 @@ class LeaseWatch:
 
     def _was_not_renewed(self, trial: Trial) -> bool:
         now, state = time.monotonic(), (trial.attempt, trial.lease_until)
+        length = CONFIRM if _is_ours(trial) else float(trial.lease_seconds or 0)  # at once, lest it be no number
         if state != self._seen or (_is_ours(trial) and not self._was_suspect):
             self._seen, self._since, self._was_suspect = state, now, is_suspect(trial)
             return False
-        return now - self._since >= (CONFIRM if _is_ours(trial) else (trial.lease_seconds or 0))
+        return now - self._since >= length
 
 
 def is_suspect(trial: Trial) -> bool:

@@ -115,6 +115,7 @@ READS = (("status",), ("best",), ("best", "--json"), ("trials",), ("trials", "--
         "UPDATE trials SET started_at = 'now'",
         "UPDATE trials SET error = x'00ff' WHERE error IS NOT NULL",
         "UPDATE trials SET attempt = 'x'",
+        "UPDATE trials SET worker = 'elsewhere:1:1', lease_seconds = x'00ff', lease_boot = '' WHERE state = 'running'",
         "DROP TABLE meta",
         "DROP TABLE trials",
         "DROP TABLE decisions",
