@@ -29,7 +29,6 @@ from ncode_search.evaluators.torch_state import get_random_state, import_compile
 
 Penalty = Callable[[], torch.Tensor]
 """What is added to the loss of a batch."""
-_PRECISIONS = {"off": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +95,6 @@ class CnnEvaluator:
 
     def _check_numbers(self) -> None:
         check_recipe(self)
-        require(self.amp in _PRECISIONS, "amp", self.amp, f"one of {', '.join(_PRECISIONS)}")
         require(0 <= self.split_seed < 2**32, "split_seed", self.split_seed, "from 0 to 4294967295")
         if self.image_size is not None:
             require(self.data != "digits", "image_size", self.image_size, 'left out with data = "digits" (8x8)')
@@ -135,11 +133,12 @@ class CnnEvaluator:
     def _evaluate(self, config: Mapping[str, Any], context: Context) -> Result:
         architecture = cnn_space.Architecture.from_config(config)
         network = Network(architecture, self._images.channels, self._images.classes)
-        val_accuracy = self._fit(network, Recipe.of(self, config), context)
+        recipe = Recipe.of(self, config)
+        val_accuracy = self._fit(network, recipe, context)
 
         metrics = {"parameters": float(count_parameters(network))}
         if self._images.test is not None:
-            metrics["test_accuracy"] = self._accuracy(network, self._images.test, context.device)
+            metrics["test_accuracy"] = self._accuracy(network, self._images.test, recipe, context.device)
         return Result(val_accuracy, metrics)
 
     def supernet(
@@ -158,10 +157,10 @@ class CnnEvaluator:
         """Train, or go on; returns the accuracy on the validation images after the last epoch."""
         device = context.device
         # torch's stubs do not have the keyword, and would need a second call for the device.
-        network.to(device=device, memory_format=self._memory_format)  # type: ignore[call-overload]
+        network.to(device=device, memory_format=recipe.memory_format)  # type: ignore[call-overload]
         optimizer = recipe.make_optimizer(network)
         schedule = recipe.make_schedule(optimizer)
-        scaler = torch.amp.GradScaler(enabled=self.amp == "float16" and torch.device(device).type == "cuda")
+        scaler = recipe.make_scaler(device)
         training = _Training(network, optimizer, schedule, scaler, torch.Generator().manual_seed(context.seed))
         done, val_accuracy = training.restore(context)
 
@@ -173,7 +172,7 @@ class CnnEvaluator:
                     f"the training loss is {train_loss} in epoch {epoch}; a lower learning_rate may help"
                 )
             schedule.step()
-            val_accuracy = self._accuracy(network, self._images.val, device)
+            val_accuracy = self._accuracy(network, self._images.val, recipe, device)
             training.checkpoint(context, epoch, val_accuracy)
             context.report(epoch, val_accuracy=val_accuracy, train_loss=train_loss)
         return val_accuracy
@@ -187,7 +186,7 @@ class CnnEvaluator:
         for images, labels in self._images.batches(self._images.train, order, recipe.batch_size, context.device):
             if context.should_stop:
                 raise Pruned("the search has no more use for it")
-            loss = recipe.loss(self._logits(network, recipe.augmented(images, training.shuffle)), labels)
+            loss = recipe.loss(recipe.logits(network, recipe.augmented(images, training.shuffle)), labels)
             if penalty is not None:
                 loss = loss + penalty()
             optimizer.zero_grad()
@@ -198,25 +197,13 @@ class CnnEvaluator:
         return float(total) / len(order)
 
     @torch.no_grad()
-    def _accuracy(self, network: nn.Module, split: Split, device: str) -> float:
+    def _accuracy(self, network: nn.Module, split: Split, recipe: Recipe, device: str) -> float:
         """The fraction of the split's images that the network names rightly."""
         network.eval()
         correct = torch.zeros((), dtype=torch.int64, device=device)
         for images, labels in self._images.batches(split, torch.arange(len(split)), self.batch_size, device):
-            correct += (self._logits(network, images).argmax(1) == labels).sum()
+            correct += (recipe.logits(network, images).argmax(1) == labels).sum()
         return int(correct) / len(split)
-
-    def _logits(self, network: nn.Module, images: torch.Tensor) -> torch.Tensor:
-        """In full precision, whatever they were computed in."""
-        kind, precision = images.device.type, _PRECISIONS[self.amp]
-        enabled = precision is not None and (kind == "cuda" or precision is torch.bfloat16)
-        with torch.autocast(kind, precision, enabled=enabled):
-            logits: torch.Tensor = network(images.contiguous(memory_format=self._memory_format))
-        return logits.float()
-
-    @property
-    def _memory_format(self) -> torch.memory_format:
-        return torch.channels_last if self.channels_last else torch.contiguous_format
 
 
 @dataclass(frozen=True)
@@ -227,7 +214,6 @@ class _Training:
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
     scaler: torch.amp.GradScaler
-    """Keeps small gradients of float16 from vanishing; does nothing otherwise."""
     shuffle: torch.Generator
     """Of the order of the images, and of what is done to them."""
 

@@ -18,6 +18,7 @@ from ncode_search.evaluators.options import require
 from ncode_search.evaluators.positions import Position, is_boolean, is_integer, is_number, is_one_of, is_positive
 
 _MANY = 2**62
+_PRECISIONS = {"off": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def _position(name: str, allowed: str, accepts: Callable[[Any], bool]) -> Position:
@@ -34,6 +35,8 @@ POSITIONS = (
     _position("label_smoothing", "a number from 0 to below 1", is_number(0, 1)),
     _position("shift", "an integer from 0 to 64", is_integer(0, 64)),
     _position("flip", "true or false", is_boolean),
+    _position("amp", ", ".join(_PRECISIONS), is_one_of(tuple(_PRECISIONS))),
+    _position("channels_last", "true or false", is_boolean),
 )
 
 
@@ -50,6 +53,8 @@ class Recipe:
     label_smoothing: float
     shift: int
     flip: bool
+    amp: str
+    channels_last: bool
 
     @classmethod
     def of(cls, options: object, config: Mapping[str, Any]) -> Recipe:
@@ -68,6 +73,23 @@ class Recipe:
         if self.schedule == "cosine":
             return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.epochs)
         return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
+
+    def make_scaler(self, device: str) -> torch.amp.GradScaler:
+        """Keeps small gradients of float16 from vanishing; does nothing otherwise."""
+        return torch.amp.GradScaler(enabled=self.amp == "float16" and torch.device(device).type == "cuda")
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """How images and weights lie in memory."""
+        return torch.channels_last if self.channels_last else torch.contiguous_format
+
+    def logits(self, network: nn.Module, images: torch.Tensor) -> torch.Tensor:
+        """In full precision, whatever they were computed in."""
+        kind, precision = images.device.type, _PRECISIONS[self.amp]
+        enabled = precision is not None and (kind == "cuda" or precision is torch.bfloat16)
+        with torch.autocast(kind, precision, enabled=enabled):
+            logits: torch.Tensor = network(images.contiguous(memory_format=self.memory_format))
+        return logits.float()
 
     def loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """The mean over the images, in training."""

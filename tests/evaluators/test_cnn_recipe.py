@@ -37,6 +37,7 @@ def _recipe(**options: Any) -> Recipe:
         ("label_smoothing", 0.3),
         ("shift", 1),
         ("flip", True),
+        ("amp", "bfloat16"),
     ],
 )
 def test_a_position_is_as_good_as_a_key(
@@ -58,6 +59,9 @@ def test_channels_last_changes_nothing_but_the_memory(
     _evaluator(tmp_path)(config, make_context())
     _evaluator(tmp_path, channels_last=True)(config, make_context())
     assert reports[0][1]["train_loss"] == pytest.approx(reports[1][1]["train_loss"], rel=1e-3)
+    _evaluator(tmp_path)({**config, "channels_last": True}, make_context())
+    assert reports[2] == reports[1]
+    assert _recipe(channels_last=True).memory_format is torch.channels_last
 
 
 def test_bfloat16_is_nearly_the_same(tmp_path: Path, make_context: MakeContext, reports: list[Any]) -> None:
@@ -108,7 +112,7 @@ def test_the_learning_rate_falls_along_a_cosine_or_stays() -> None:
         ({"schedule": "step"}, "schedule = step: must be cosine, constant"),
         ({"shift": -1}, "shift = -1: must be an integer from 0 to 64"),
         ({"shift": 8}, "shift = 8: the images have 8x8 pixels; it must be below that"),
-        ({"amp": "fp16"}, "amp = fp16: must be one of off, bfloat16, float16"),
+        ({"amp": "fp16"}, "amp = fp16: must be off, bfloat16, float16"),
     ],
 )
 def test_refuses_what_cannot_be(tmp_path: Path, options: dict[str, Any], message: str) -> None:
