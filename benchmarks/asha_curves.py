@@ -5,6 +5,8 @@ search, which stops trials and goes on with them as always; each search has as m
 its trials to their end. Rules are written rule:least_epochs:reduction.
 
     python benchmarks/asha_curves.py [--seeds 20] [--ranker random] [--rules asha:1:4,asha:2:4,median:2]
+
+The table is that of the digits, or another one of its space: NCODE_CURVES=FILE.csv.gz.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from ncode_search.agent.search_file import SearchFile
 from ncode_search.evaluators.base import Context
 
 TABLES = Path(__file__).parents[1] / "examples" / "tables"
+TABLE = Path(os.environ.get("NCODE_CURVES", TABLES / "digits_cnn.csv.gz"))
 METRIC = "val_accuracy"
 RULES = "asha:1:2,asha:1:3,asha:1:4,asha:2:2,asha:2:3,asha:2:4,median:1,median:2"
 SHARES = (0.4, 0.6, 1.0)
@@ -41,7 +44,7 @@ Run = list[tuple[int, float]]
 @cache
 def curves() -> dict[str, list[float]]:
     """Code to what it scored after each epoch."""
-    with gzip.open(TABLES / "digits_cnn.csv.gz", "rt") as file:
+    with gzip.open(TABLE, "rt") as file:
         rows = list(csv.DictReader(file))
     steps = sorted(int(name.partition("@")[2]) for name in rows[0] if name.startswith(f"{METRIC}@"))
     return {row["code"]: [float(row[f"{METRIC}@{step}"]) for step in steps] for row in rows}
