@@ -4,9 +4,7 @@ The score table of `ncode tabulate` has what every network scored after every ep
 search, which stops trials and goes on with them as always; each search has as many epochs as one that trains all of
 its trials to their end. Rules are written rule:least_epochs:reduction.
 
-    python benchmarks/asha_curves.py [--seeds 20] [--ranker random] [--rules asha:1:4,asha:2:4,median:2]
-
-The table is that of the digits, or another one of its space: NCODE_CURVES=FILE.csv.gz.
+    python benchmarks/asha_curves.py [--table TABLE] [--ranker random] [--rules asha:1:4,asha:2:4,median:2]
 """
 
 from __future__ import annotations
@@ -31,7 +29,8 @@ from ncode_search.agent.search_file import SearchFile
 from ncode_search.evaluators.base import Context, Result
 
 TABLES = Path(__file__).parents[1] / "examples" / "tables"
-TABLE = Path(os.environ.get("NCODE_CURVES", TABLES / "digits_cnn.csv.gz"))
+TABLE = "NCODE_CURVES"
+"""The environment variable that tells the workers which table it is."""
 METRIC, TEST = "val_accuracy", "test_accuracy"
 RULES = "asha:1:2,asha:1:3,asha:1:4,asha:2:2,asha:2:3,asha:2:4,median:1,median:2"
 SHARES = (0.4, 0.6, 1.0)
@@ -44,7 +43,7 @@ Run = list[tuple[int, float, float]]
 @cache
 def rows() -> dict[str, dict[str, str]]:
     """Code to its row of the table."""
-    with gzip.open(TABLE, "rt") as file:
+    with gzip.open(os.environ[TABLE], "rt") as file:
         return {row["code"]: row for row in csv.DictReader(file)}
 
 
@@ -133,11 +132,13 @@ def _spread(numbers: list[float]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--table", type=Path, default=TABLES / "digits_cnn.csv.gz", help="or digits_cnn_12.csv.gz")
     parser.add_argument("--rules", default=RULES)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--ranker", default="embedded")
     parser.add_argument("--trials", type=int, default=40)
     given = parser.parse_args()
+    os.environ[TABLE] = str(given.table.resolve())
     logging.disable(logging.WARNING)  # every search is interrupted at its end
     epochs = given.trials * len(next(iter(curves().values())))
     shares = " | ".join(f"best after {share:.0%}" for share in SHARES)
