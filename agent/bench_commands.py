@@ -100,10 +100,11 @@ def bench(
     from ncode_search.agent.bench import plot as plots
     from ncode_search.agent.bench import report
     from ncode_search.agent.bench.methods import check_methods, require
-    from ncode_search.agent.bench.runner import Plan, available_cores, run_searches
+    from ncode_search.agent.bench.runner import Plan, run_searches
     from ncode_search.agent.bench.statistics import compare
     from ncode_search.agent.bench.tasks import read_tasks
     from ncode_search.agent.bench.trials import BenchSettings
+    from ncode_search.agent.devices import available_cores
 
     settings = BenchSettings(trials, pool, startup, prune_after, count_or_share("--keep", keep))
     _at_least_one(seeds=seeds, jobs=jobs)
@@ -153,9 +154,10 @@ def evaluate(
     """
     import json
 
-    from ncode_search.agent.bench.report import finite, write_atomically
+    from ncode_search.agent.bench.report import finite
     from ncode_search.agent.bench.skill import run_eval
     from ncode_search.agent.bench.tasks import read_tasks
+    from ncode_search.agent.whole_files import write_atomically
 
     _at_least_one(seeds=seeds, jobs=jobs)
     _check_places(json_path)

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from ncode_search.agent.bench.report import write_atomically
 from ncode_search.agent.devices import take_one
 from ncode_search.agent.errors import InputError
 from ncode_search.agent.pruned_file import pruned_text
 from ncode_search.agent.pruned_space import PrunedSpace, Saliency, l1_saliency, prune
 from ncode_search.agent.search_file import SearchFile
 from ncode_search.agent.settings import check_keep
+from ncode_search.agent.whole_files import write_atomically
 from ncode_search.evaluators.base import Context, DivergedError, EvaluatorError
 from ncode_search.evaluators.registry import build
 

@@ -32,7 +32,7 @@ def ranker() -> None:
 @click.option("--pools", type=int, default=1, show_default=True, help="Samples that share a history.")
 @click.option("--most-rows", type=int, help="Rows of the table in a subspace, at most; small ones are easier to learn.")
 @click.option("--describe", default="", metavar="TEXT", help="Begin each prompt with TEXT and the metric's name.")
-@click.option("--jobs", type=int, help="Processes; by default one a core. The file is the same.")
+@click.option("--jobs", type=click.IntRange(min=1), help="Processes; by default one a core. The file is the same.")
 def data(
     out: Path,
     tables: tuple[str, ...],
@@ -44,14 +44,15 @@ def data(
 ) -> None:
     """Write training samples for a language model to OUT.jsonl or OUT.jsonl.gz, or go on with that file.
 
-    With --format arrays: tasks for the embedded ranker, to the folder OUT. They come from synthetic landscapes and, a
-    quarter of them, from the tables, if there are any; the options for histories, pools, subspaces and descriptions do
-    not matter.
+    With --format arrays: tasks for the embedded ranker, to the folder OUT. They come from synthetic landscapes and,
+    over a third of them, from the tables, if there are any; the options for histories, pools, subspaces and
+    descriptions do not matter.
 
     Samples are searches in random subspaces of tables: CSV files with a column "code" and a column a metric. Give
     --table once a file; name the columns behind a colon, and put a minus before a column where lower is better.
     """
-    from ncode_search.agent.tuning.progress import Progress, usable_cores
+    from ncode_search.agent.devices import available_cores
+    from ncode_search.agent.tuning.progress import Progress
     from ncode_search.agent.tuning.published import SampleSettings, Source
 
     sources = [source for table in tables for source in Source.parse(table)]
@@ -59,14 +60,14 @@ def data(
         from ncode_search.agent.tuning.arrays import write_shards
 
         with Progress(samples, "tasks") as progress:
-            made = write_shards(out, samples, seed, sources, jobs=jobs or usable_cores(), report=progress)
+            made = write_shards(out, samples, seed, sources, jobs=jobs or available_cores(), report=progress)
         print(f"{out}: {made:,} tasks")
         return
     from ncode_search.agent.tuning.data import DataSettings, write_samples
 
     settings = DataSettings(sources, samples, seed, form, SampleSettings(**sample))
     with Progress(samples, "samples") as progress:
-        write_samples(out, settings, jobs=jobs or usable_cores(), report=progress)
+        write_samples(out, settings, jobs=jobs or available_cores(), report=progress)
     print(f"{out}: {samples:,} samples")
 
 

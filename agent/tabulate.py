@@ -23,7 +23,6 @@ from typing import Any
 import numpy as np
 
 from ncode_search import _core
-from ncode_search.agent.bench.report import write_atomically
 from ncode_search.agent.errors import InputError
 from ncode_search.agent.export import cell
 from ncode_search.agent.history import History, Trial
@@ -33,6 +32,7 @@ from ncode_search.agent.search_file import SearchFile
 from ncode_search.agent.settings import RankerSettings
 from ncode_search.agent.space import COUNTED, SearchSpace
 from ncode_search.agent.states import TrialState
+from ncode_search.agent.whole_files import write_atomically
 from ncode_search.evaluators.table import CANON, CODE, CONFIG
 
 LISTED_ROWS = 200_000

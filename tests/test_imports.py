@@ -32,6 +32,7 @@ ORDER = [
         "agent.run_files",
         "agent.signals",
         "agent.wording",
+        "agent.whole_files",
     },
     {"agent.equality", "agent.costs", "agent.devices", "agent.salvage"},
     {"agent.constraints"},

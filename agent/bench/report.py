@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ import numpy as np
 from ncode_search.agent.bench.plot import draw
 from ncode_search.agent.bench.statistics import Comparison, Difference, Standing, Summary
 from ncode_search.agent.bench.trials import BenchSettings
-from ncode_search.agent.errors import InputError
+from ncode_search.agent.whole_files import write_atomically
 
 
 def as_text(comparisons: Sequence[Comparison], settings: BenchSettings) -> str:
@@ -45,23 +43,6 @@ def write(
         write_atomically(json_path, as_json(comparisons, settings).encode())
     if drawing:
         write_atomically(drawing, draw(comparisons, drawing.suffix.lstrip(".").lower()))
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """The whole file or none of it. Raises `InputError` where it cannot be written."""
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            try:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-                os.chmod(file.name, 0o666 & ~_umask())
-                os.replace(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); name another file") from None
 
 
 def columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -190,10 +171,3 @@ def finite(value: Any) -> Any:
     if isinstance(value, list):
         return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _umask() -> int:
-    """There is no way to read it but to set it."""
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask

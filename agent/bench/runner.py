@@ -72,11 +72,6 @@ def _run_search(plan: Plan, job: SearchJob) -> Run:
     return run_search(job.method, method, task, job.seed, plan.settings.trials)
 
 
-def available_cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def run_jobs(
     function: Callable[[Shared, Job], Result], shared: Shared, jobs: Sequence[Job], processes: int, what: str
 ) -> list[Result]:

@@ -25,9 +25,10 @@ from ncode_search.agent.bench.methods import (
 )
 from ncode_search.agent.bench.normal_scores import scores_within
 from ncode_search.agent.bench.report import columns, interval, number
-from ncode_search.agent.bench.runner import available_cores, run_jobs
+from ncode_search.agent.bench.runner import run_jobs
 from ncode_search.agent.bench.statistics import Difference, paired
 from ncode_search.agent.bench.tasks import Task
+from ncode_search.agent.devices import available_cores
 from ncode_search.agent.errors import InputError
 from ncode_search.agent.observations import Codes, Observations
 from ncode_search.agent.ranking.base import Ranker

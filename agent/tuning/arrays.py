@@ -11,12 +11,14 @@ import json
 import multiprocessing
 import os
 import signal
+import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields
 from itertools import repeat
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +29,7 @@ from ncode_search.agent.score_table import ScoreTable
 from ncode_search.agent.tuning.landscapes import VERSION
 from ncode_search.agent.tuning.published import Source
 from ncode_search.agent.tuning.tasks import LENGTHS, Task, draw_task
+from ncode_search.agent.whole_files import write_atomically
 
 BATCH = 16
 """Tasks a batch."""
@@ -82,7 +85,7 @@ def write_shards(
         raise InputError(f"--samples {tasks}, --seed {seed}: ask for one sample at least, and a seed from 0")
     shards = -(-tasks // SHARD)
     [source.read() for source in sources]  # before anything is written: the tables may be wrong
-    tables = [f"{one.path.name}:{one.metric}" for one in sources]
+    tables = [f"{one.path.name}:{'-' if one.minimize else ''}{one.metric}" for one in sources]
     _claim(folder, {"version": VERSION, "seed": seed, "tables": tables})
     context = multiprocessing.get_context("spawn")
     # More threads would round differently and, where cores are shared, wait for each other most of the time.
@@ -93,9 +96,12 @@ def write_shards(
 
 
 def about(folder: Path) -> dict[str, Any]:
-    """What the shards of `folder` were made from."""
+    """What the shards of `folder` were made from. Raises `InputError` where that is damaged."""
     path = folder / ABOUT
-    return dict(json.loads(path.read_text())) if path.exists() else {}
+    try:
+        return dict(json.loads(path.read_text())) if path.exists() else {}
+    except ValueError as error:
+        raise InputError(f"{path} is damaged ({error}): name another folder") from error
 
 
 def _claim(folder: Path, made: dict[str, Any]) -> None:
@@ -106,7 +112,8 @@ def _claim(folder: Path, made: dict[str, Any]) -> None:
             raise InputError(f"{folder} holds data of another ncode-search, whose seeds gave other tasks: name another")
         if found and found != made:
             raise InputError(f"{folder} holds data of seed {found['seed']} and tables {found['tables']}: name another")
-        (folder / ABOUT).write_text(json.dumps(made))
+        if not found:
+            write_atomically(folder / ABOUT, json.dumps(made).encode())
     except OSError as error:
         raise InputError(f"{folder} cannot be written ({error.strerror}): name another folder") from error
 
@@ -141,11 +148,23 @@ def write_shard(folder: Path, number: int, seed: int, tables: Sequence[ScoreTabl
     return True
 
 
+def shards_of(folder: Path) -> list[Path]:
+    """The shards of a folder, in order. Raises `InputError` where there are none."""
+    if shards := sorted(folder.glob("*.npz")):
+        return shards
+    raise InputError(f"{folder} has no training data: make some with `ncode ranker data --format arrays`")
+
+
 def read_shard(path: Path) -> list[Batch]:
-    """The batches of a shard."""
-    with np.load(path) as arrays:
-        lengths = dict.fromkeys(name.split(".")[0] for name in arrays.files)
-        return [Batch(**{field.name: arrays[f"{one}.{field.name}"] for field in fields(Batch)}) for one in lengths]
+    """The batches of a shard. Raises `InputError` where it is damaged."""
+    try:
+        with path.open("rb") as file, np.load(file) as arrays:
+            lengths = dict.fromkeys(name.split(".")[0] for name in arrays.files)
+            return [Batch(**{field.name: arrays[f"{one}.{field.name}"] for field in fields(Batch)}) for one in lengths]
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
+        raise InputError(
+            f"{path} is damaged ({error}): delete it and make it again with `ncode ranker data`"
+        ) from error
 
 
 def stack(tasks: Sequence[Task]) -> Batch:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import gguf
@@ -22,8 +21,9 @@ from ncode_search.agent.errors import InputError
 from ncode_search.agent.ranking.embedded_file import PROTOCOL, VERSION
 from ncode_search.agent.ranking.tokens import FACTS, MARKS
 from ncode_search.agent.tuning.network import BINS, OUTPUTS, REACH, RankerNetwork, Shape
-from ncode_search.agent.tuning.quantize import quantize, replacing, require_kind
-from ncode_search.agent.tuning.scratch import CHECKPOINT
+from ncode_search.agent.tuning.quantize import quantize, require_kind
+from ncode_search.agent.tuning.scratch import CHECKPOINT, read_checkpoint
+from ncode_search.agent.whole_files import replacing
 
 CONTEXT = 1024
 """Trials and candidates that the model says it can take at once."""
@@ -34,14 +34,13 @@ def load_checkpoint(path: Path) -> tuple[RankerNetwork, dict[str, Any]]:
 
     Raises `InputError` where it is none.
     """
+    state = read_checkpoint(path)
     try:
-        state = torch.load(path, weights_only=True, map_location="cpu")
         network = RankerNetwork(Shape(**state["shape"]))
         network.load_state_dict(state["network"])
-        about = dict(state["about"])
-    except (OSError, RuntimeError, UnpicklingError, KeyError, TypeError, ValueError) as error:
+    except (RuntimeError, TypeError) as error:
         raise InputError(f"{path} is no checkpoint of an embedded ranker ({error}): give its checkpoint.pt") from error
-    return network.eval(), about
+    return network.eval(), dict(state["about"])
 
 
 def is_checkpoint(path: str) -> bool:

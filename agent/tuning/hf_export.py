@@ -19,7 +19,8 @@ from ncode_search.agent.ranking.prompt import history_text, pool_text
 from ncode_search.agent.tuning.gguf_llama import add_dimensions, gguf_tensors
 from ncode_search.agent.tuning.gguf_tokenizer import add_tokenizer
 from ncode_search.agent.tuning.hf_model import Base, load_base
-from ncode_search.agent.tuning.quantize import quantize, replacing, require_kind
+from ncode_search.agent.tuning.quantize import quantize, require_kind
+from ncode_search.agent.whole_files import replacing
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

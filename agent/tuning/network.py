@@ -38,7 +38,9 @@ class Shape:
     hidden: int = 384
 
     def __post_init__(self) -> None:
-        if min(self.width, self.layers, self.heads, self.hidden) < 1 or self.width % (32 * self.heads):
+        if self.layers < 1:
+            raise InputError(f"layers is {self.layers}; allowed: whole numbers from 1")
+        if min(self.width, self.heads, self.hidden) < 1 or self.width % (32 * self.heads):
             raise InputError(f"width is {self.width}; allowed: multiples of 32 for each of {self.heads} heads")
 
     @classmethod

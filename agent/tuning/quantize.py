@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import ctypes
 import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
+from ncode_search.agent.devices import available_cores
 from ncode_search.agent.errors import InputError
 from ncode_search.agent.ranking.gguf_file import read_header
 from ncode_search.agent.ranking.llama_library import forget_log, last_words, llama
-from ncode_search.agent.tuning.progress import usable_cores
+from ncode_search.agent.whole_files import replacing
 
 PLAIN = ("F32", "F16", "BF16")
 KINDS = (
@@ -40,7 +38,7 @@ def quantize(source: Path, target: Path, kind: str, *, threads: int | None = Non
     read_header(source)
     _require_rows(source, kind)
     with replacing(target) as new:
-        _call(source, new, kind, threads or usable_cores())
+        _call(source, new, kind, threads or available_cores())
 
 
 def require_kind(kind: str) -> str:
@@ -48,24 +46,6 @@ def require_kind(kind: str) -> str:
     if kind.upper() not in KINDS:
         raise InputError(f"--quantize {kind}: there are {', '.join(KINDS)}")
     return kind.upper()
-
-
-@contextmanager
-def replacing(target: Path) -> Iterator[Path]:
-    """A path to write a file to, which becomes `target` at the end of the ``with``, or is deleted after an error."""
-    try:
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    except OSError as error:
-        raise InputError(f"{target} cannot be written ({error.strerror}): name another file") from error
-    os.close(handle)
-    new = Path(name)
-    try:
-        yield new
-        _sync(new)
-        new.chmod(0o666 & ~_umask())  # mkstemp's own is for the owner alone
-        os.replace(new, target)
-    finally:
-        new.unlink(missing_ok=True)
 
 
 def _call(source: Path, target: Path, kind: str, threads: int) -> None:
@@ -86,12 +66,12 @@ def _require_rows(source: Path, kind: str) -> None:
     if odd := {name: length for name, length in rows.items() if length % _SMALL_BLOCK}:
         name, length = next(iter(odd.items()))
         raise InputError(
-            f"{source}: {kind} needs rows of a multiple of {_SMALL_BLOCK} weights, {name} has {length}: take F16"
+            f"--quantize {kind} needs rows of a multiple of {_SMALL_BLOCK} weights, {name} has {length}: take F16"
         )
     if ("_K" in kind or kind == "IQ4_XS") and all(length % _LARGE_BLOCK for length in rows.values()):
         name, length = next(iter(rows.items()))
         raise InputError(
-            f"{source}: {kind} needs rows of a multiple of {_LARGE_BLOCK} weights, {name} has {length}: take Q8_0"
+            f"--quantize {kind} needs rows of a multiple of {_LARGE_BLOCK} weights, {name} has {length}: take Q8_0"
         )
 
 
@@ -101,14 +81,3 @@ def _row_lengths(source: Path) -> dict[str, int]:
 
     matrices = (tensor for tensor in gguf.GGUFReader(source).tensors if len(tensor.shape) > 1)
     return {tensor.name: int(tensor.shape[0]) for tensor in matrices}
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -2,31 +2,34 @@
 
 Every batch is read with fresh random marks, so a shard can be read many times. The learning rate warms up, stays, and
 falls in the last part; what step is made with which batch and marks is a function of the seed and the step's number, so
-a run that was stopped goes on from its checkpoint as if it had not been.
+a run that was stopped goes on from its checkpoint as if it had not been; Ctrl-C writes one first.
 """
 
 from __future__ import annotations
 
 import json
-import os
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ncode_search.agent.errors import InputError
+from ncode_search.agent.errors import InputError, SearchFailedError
 from ncode_search.agent.ranking.surrogates import Features
 from ncode_search.agent.ranking.tokens import FACTS, MARKS, marks, option_signs
-from ncode_search.agent.tuning.arrays import Batch, read_shard
+from ncode_search.agent.tuning.arrays import Batch, read_shard, shards_of
 from ncode_search.agent.tuning.arrays import about as data_about
 from ncode_search.agent.tuning.board import Board, board
 from ncode_search.agent.tuning.network import RankerNetwork, Shape, log_bins, soft_targets
+from ncode_search.agent.tuning.stopping import asked_to_stop
 from ncode_search.agent.tuning.tasks import LENGTHS
+from ncode_search.agent.whole_files import replacing
 
 CHECKPOINT = "checkpoint.pt"
 BEST = "best.pt"
@@ -38,7 +41,7 @@ LOG = "log.jsonl"
 class TrainingSettings:
     """How to train. Raises `InputError` for a value that cannot be."""
 
-    steps: int = 20_000
+    steps: int = 24_000
     """Batches to learn from."""
     rate: float = 1.5e-3
     """Highest learning rate."""
@@ -52,7 +55,7 @@ class TrainingSettings:
     """CPU threads; None: torch's choice."""
     bf16: bool = True
     """Multiply in bfloat16; weights stay in 32 bits."""
-    save_every: float = 120.0
+    save_every: float = 240.0
     """Seconds between checkpoints."""
     search_every: float = 600.0
     """Seconds between validations by searching; there is one at the end, too."""
@@ -61,8 +64,10 @@ class TrainingSettings:
     shape: Shape = field(default_factory=Shape)
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.warmup < 0 or self.rate <= 0 or not 0 <= self.decay <= 1:
+        if self.steps < 1 or self.warmup < 0 or not 0 < self.rate < math.inf or not 0 <= self.decay <= 1:
             raise InputError("steps must be 1 or more, rate above 0, warmup 0 or more, and decay from 0 to 1")
+        if self.seed < 0 or (self.threads is not None and self.threads < 1):
+            raise InputError(f"seed is {self.seed}, threads {self.threads}; allowed: a seed from 0, threads from 1")
 
     def rate_at(self, step: int) -> float:
         """The learning rate of a step, counted from 0."""
@@ -83,16 +88,37 @@ def train(
 
     `data`: the shards; `folder`: checkpoints and log; `judge`: extra figures for the log, asked at every checkpoint;
     `search`: the same from whole searches, asked less often, with the figures of `searching.SearchJudge`. Raises
-    `InputError` where there are no shards.
+    `InputError` where there are no shards, and for a folder that cannot be used or holds another training;
+    `SearchFailedError` when it was asked to stop.
     """
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    folder.mkdir(parents=True, exist_ok=True)
+    shards_of(data)  # before anything is written
     run = _Run(data, folder, settings)
     run.resume()
+    _make(folder)
     with board(folder, run.step) as write:
         run.go(judge, search, write)
     return run.network
+
+
+def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """A checkpoint that `train` wrote. Raises `InputError` where it is none, or damaged."""
+    try:
+        state = torch.load(path, weights_only=True, map_location=device)
+        if missing := {"network", "optimizer", "step", "shape", "about"} - state.keys():
+            raise KeyError(min(missing))
+    except Exception as error:  # a damaged file can raise anything
+        reason = f"{type(error).__name__}: {error}"
+        raise InputError(f"{path} is no checkpoint of an embedded ranker, or a damaged one ({reason})") from error
+    return dict(state)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be made ({error.strerror}): name another folder") from error
 
 
 class _Every:
@@ -138,12 +164,25 @@ class _Run:
         path = self.folder / CHECKPOINT
         if not path.exists():
             return
-        state = torch.load(path, weights_only=True, map_location=self.device)
+        state = read_checkpoint(path, self.device)
+        self._require_same(state)
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = state["step"]
         if (path := self.folder / BEST).exists():
-            self.best = torch.load(path, weights_only=True, map_location="cpu")["about"]["judged"]
+            self.best = read_checkpoint(path)["about"]["judged"]
+
+    def _require_same(self, state: Mapping[str, Any]) -> None:
+        """Refuse another training's checkpoint: steps, rate and what is judged may change, these things may not."""
+        about = state["about"]
+        found = {"shape": state["shape"], "seed": about["seed"], "data": about["data"]}
+        wanted = {"shape": self.settings.shape.as_dict(), "seed": self.settings.seed, "data": data_about(self.data)}
+        if other := [name for name, value in wanted.items() if found[name] != value]:
+            name = other[0]
+            raise InputError(
+                f"{self.folder} holds a training of another {name} ({found[name]}, not {wanted[name]}): "
+                "name another folder"
+            )
 
     def save(self, name: str = CHECKPOINT) -> None:
         state = {
@@ -158,29 +197,38 @@ class _Run:
                 "judged": self.judged,
             },
         }
-        partial = self.folder / f"{name}.tmp"
-        torch.save(state, partial)
-        os.replace(partial, self.folder / name)
+        with replacing(self.folder / name) as new:
+            torch.save(state, new)
 
     def go(self, judge: Judge | None, search: Judge | None, write: Board) -> None:
+        """Learn to the end, or until the process is asked to stop."""
         self._write = write
         checking, searching = _Every(self.settings.save_every), _Every(self.settings.search_every)
+        with asked_to_stop() as asked:
+            for _ in self._steps():
+                if asked and self.step < self.settings.steps:
+                    self.save()
+                    raise SearchFailedError(
+                        f"stopped after step {self.step} of {self.settings.steps}; the same command goes on"
+                    )
+                checking(lambda: self._check(judge))
+                searching(lambda: self._search(search))
+        self._check(judge)
+        self._search(search)
+
+    def _steps(self) -> Iterator[None]:
+        """Make the steps that are left, and write down now and then how they go."""
         recent: list[tuple[float, float]] = []
-        started = time.monotonic()
-        first = self.step
-        for batch in _batches(self.data, self.settings.seed, self.step):
-            if self.step >= self.settings.steps:
-                break
-            recent.append(self._learn(batch))
+        started, first = time.monotonic(), self.step
+        batches = _batches(self.data, self.settings.seed, self.step)
+        while self.step < self.settings.steps:
+            recent.append(self._learn(next(batches)))
             self.step += 1
             if self.step % self.settings.report_every == 0:
                 speed = (self.step - first) / (time.monotonic() - started)
                 self._report(recent, {"steps_a_second": round(speed, 2)})
                 recent = []
-            checking(lambda: self._check(judge))
-            searching(lambda: self._search(search))
-        self._check(judge)
-        self._search(search)
+            yield
 
     def _check(self, judge: Judge | None) -> None:
         """Save; then judge, and save what the judge says."""
@@ -274,9 +322,7 @@ def _task_marks(batch: Batch, at: int, salt: int) -> NDArray[np.float64]:
 
 def _batches(data: Path, seed: int, start: int) -> Iterator[Batch]:
     """Batches without end, from the one of step `start`; each pass over the shards has an order of its own."""
-    shards = sorted(data.glob("*.npz"))
-    if not shards:
-        raise InputError(f"{data} has no training data: make some with `ncode ranker data --format arrays`")
+    shards = shards_of(data)
     step, epoch = 0, 0
     while True:
         order = np.random.default_rng([seed, epoch]).permutation(len(shards))

@@ -8,10 +8,9 @@ again goes on from the checkpoint; another one is refused.
 from __future__ import annotations
 
 import json
-import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +21,10 @@ from ncode_search.agent.tuning.answers import TorchAnswers, read_samples, share_
 from ncode_search.agent.tuning.board import board
 from ncode_search.agent.tuning.finetune import Step, Trainer
 from ncode_search.agent.tuning.hf_model import load_base
-from ncode_search.agent.tuning.quantize import replacing
 from ncode_search.agent.tuning.sample_file import digest_of, read_lines
+from ncode_search.agent.tuning.stopping import asked_to_stop
 from ncode_search.agent.tuning.tune_settings import TuneSettings
+from ncode_search.agent.whole_files import replacing
 
 NOTES = "ncode.json"
 CHECKPOINT = "checkpoint.pt"
@@ -88,7 +88,7 @@ def _train(
     listeners: Sequence[Callable[[Step], None]],
 ) -> None:
     saved = time.monotonic()
-    with _asked_to_stop() as asked:
+    with asked_to_stop() as asked:
         for step in trainer.run():
             for told in listeners if trainer.is_main else ():
                 told(step)
@@ -171,29 +171,6 @@ def _make_folder(out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{out} cannot be made ({error.strerror}): name another folder") from error
-
-
-@contextmanager
-def _asked_to_stop() -> Iterator[list[int]]:
-    """A list that is no longer empty once Ctrl-C or a termination came; the next one then ends the process at once."""
-    asked: list[int] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def ask(number: int, _frame: object) -> None:
-        asked.append(number)
-        _restore(before)
-
-    for number in before:
-        signal.signal(number, ask)
-    try:
-        yield asked
-    finally:
-        _restore(before)
-
-
-def _restore(handlers: dict[signal.Signals, Any]) -> None:
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
 
 
 def _figures(step: Step) -> dict[str, float]:

@@ -153,6 +153,8 @@ def test_an_answer_outside_the_pool_is_one_clear_error():
         (["--seed", "-1"], "0 or greater"),
         (["--table", "nowhere.csv:acc"], "nowhere.csv"),
         (["--table", "nowhere.csv"], "FILE.csv:COLUMN"),
+        (["--jobs", "0"], "--jobs"),
+        (["--format", "arrays", "--jobs", "-1"], "--jobs"),
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(table, tmp_path, capsys, monkeypatch, arguments, match):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
+import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +15,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from ncode_search.agent.errors import InputError  # noqa: E402
+from ncode_search.agent.errors import InputError, SearchFailedError  # noqa: E402
 from ncode_search.agent.ranking.embedded_file import read_embedded  # noqa: E402
 from ncode_search.agent.ranking.vector_session import VectorSession, VectorSettings  # noqa: E402
 from ncode_search.agent.space import SearchSpace  # noqa: E402
@@ -147,6 +150,60 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(data: Path, tmp_pa
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
 
 
+def test_ctrl_c_writes_a_checkpoint_from_which_the_same_command_goes_on(data: Path, tmp_path: Path) -> None:
+    def interrupt(_: RankerNetwork) -> dict[str, float]:
+        signal.raise_signal(signal.SIGINT)
+        return {}
+
+    handler = signal.getsignal(signal.SIGINT)
+    often, run = replace(settings(6), save_every=0.0), tmp_path / "run"
+    with pytest.raises(SearchFailedError, match="stopped after step 2 of 6; the same command goes on"):
+        scratch.train(data, run, often, interrupt)
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert load_checkpoint(run / scratch.CHECKPOINT)[1]["steps"] == 2
+    parts = scratch.train(data, run, settings(6)).state_dict()
+    for name, weights in scratch.train(data, tmp_path / "whole", settings(6)).state_dict().items():
+        torch.testing.assert_close(parts[name], weights, atol=0, rtol=0)
+
+
+def test_another_training_is_left_alone(data: Path, tmp_path: Path) -> None:
+    scratch.train(data, run := tmp_path / "run", settings(2))
+    found = (run / scratch.CHECKPOINT).read_bytes()
+    others = shutil.copytree(data, tmp_path / "others")
+    (others / arrays.ABOUT).write_text('{"seed": 3}')
+    for folder, other, what in (
+        (data, replace(settings(3), shape=Shape.of(64, 2)), "shape"),
+        (data, replace(settings(3), seed=1), "seed"),
+        (others, settings(3), "data"),
+    ):
+        with pytest.raises(InputError, match=f"holds a training of another {what}"):
+            scratch.train(folder, run, other)
+    assert (run / scratch.CHECKPOINT).read_bytes() == found
+
+
+@pytest.mark.parametrize("content", [b"", b"nothing", b"PK\x03\x04"])
+def test_damaged_files_are_one_clear_error(data: Path, tmp_path: Path, content: bytes) -> None:
+    (run := tmp_path / "run").mkdir()
+    (run / scratch.CHECKPOINT).write_bytes(content)
+    with pytest.raises(InputError, match="or a damaged one"):
+        scratch.train(data, run, settings(1))
+    with pytest.raises(InputError, match="or a damaged one"):
+        export(str(run), tmp_path / "out.gguf")
+    (data / "00000.npz").write_bytes(content)
+    with pytest.raises(InputError, match=r"00000.npz is damaged .*: delete it and make it again"):
+        arrays.read_shard(data / "00000.npz")
+    (data / arrays.ABOUT).write_bytes(content or b"{")
+    with pytest.raises(InputError, match="made.json is damaged"):
+        arrays.write_shards(data, 1, 0, [])
+
+
+def test_a_checkpoint_of_another_kind_is_one_clear_error(data: Path, tmp_path: Path) -> None:
+    (run := tmp_path / "run").mkdir()
+    torch.save({"identity": {}, "answers": {}, "done": 3}, run / scratch.CHECKPOINT)  # as the fine-tuning writes it
+    with pytest.raises(InputError, match="no checkpoint of an embedded ranker"):
+        scratch.train(data, run, settings(1))
+
+
 def test_an_untrained_model_is_the_mixture_of_the_surrogates_and_learns(data: Path, tmp_path: Path) -> None:
     scratch.train(data, tmp_path / "run", settings(60))
     lines = [json.loads(line) for line in (tmp_path / "run" / scratch.LOG).read_text().splitlines()]
@@ -193,12 +250,30 @@ def test_candidates_see_the_history_and_not_each_other() -> None:
 def test_wrong_input(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no training data"):
         scratch.train(tmp_path, tmp_path / "run", settings(1))
+    assert not (tmp_path / "run").exists()
+    for wrong in ({"rate": float("nan")}, {"rate": float("inf")}, {"seed": -1}, {"threads": 0}):
+        with pytest.raises(InputError, match="rate above 0|seed from 0, threads from 1"):
+            replace(settings(1), **wrong)
+    with pytest.raises(InputError, match="layers is 0"):
+        Shape.of(32, 0)
     with pytest.raises(InputError, match="multiples of 32"):
         Shape.of(100, 2)
     (tmp_path / scratch.CHECKPOINT).write_bytes(b"nothing")
     with pytest.raises(InputError, match="no checkpoint of an embedded ranker"):
         export(str(tmp_path), tmp_path / "out.gguf")
     assert not list(tmp_path.glob("*.gguf"))
+
+
+def test_places_that_cannot_be_written_are_one_clear_error(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="file cannot be made"):
+        scratch.train(data, tmp_path / "file", settings(1))
+    scratch.train(data, tmp_path / "run", settings(1))
+    with pytest.raises(InputError, match="is a folder: name a file"):
+        export(str(tmp_path / "run"), tmp_path)
+    with pytest.raises(InputError, match="^--quantize Q4_K_M needs rows of a multiple of 256"):
+        export(str(tmp_path / "run"), tmp_path / "out.gguf", "Q4_K_M")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "file", "run"]
 
 
 @pytest.mark.slow
