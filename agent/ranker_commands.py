@@ -59,8 +59,7 @@ def data(
     if form == "arrays":
         from ncode_search.agent.tuning.arrays import write_shards
 
-        with Progress(samples, "tasks") as progress:
-            made = write_shards(out, samples, seed, sources, jobs=jobs or available_cores(), report=progress)
+        made = write_shards(out, samples, seed, sources, jobs=jobs or available_cores())
         print(f"{out}: {made:,} tasks")
         return
     from ncode_search.agent.tuning.data import DataSettings, write_samples

@@ -83,7 +83,7 @@ def run_jobs(
     before = set(multiprocessing.active_children())
     context = multiprocessing.get_context("spawn")
     processes = max(min(processes, len(jobs)), 1)
-    with one_thread_each(), _progress(len(jobs), what) as advance:
+    with _one_thread_each(), _progress(len(jobs), what) as advance:
         executor = ProcessPoolExecutor(processes, context, initializer=_begin, initargs=(function, shared))
         try:
             with _interrupts_held():
@@ -91,9 +91,7 @@ def run_jobs(
             _wait(futures, advance)
             return [future.result() for future in futures]
         except BrokenProcessPool:
-            raise NcodeError(
-                "a process of the bench died, perhaps for want of memory; try again with fewer --jobs"
-            ) from None
+            raise NcodeError("a process died, perhaps for want of memory; try again with fewer --jobs") from None
         except BaseException:
             for child in set(multiprocessing.active_children()) - before:
                 child.terminate()
@@ -139,7 +137,7 @@ def _call(job: Any) -> Any:
 
 
 @contextlib.contextmanager
-def one_thread_each() -> Iterator[None]:
+def _one_thread_each() -> Iterator[None]:
     """Children that start meanwhile compute with one thread each.
 
     Numerical libraries read the variables once, when a child loads them, so they are set before it starts.

@@ -161,24 +161,28 @@ def _standings(
     standings: dict[str, list[Standing]] = {method: [] for method in runs}
     for budget in budgets:
         values = np.stack([curve[:, budget - 1] for curve in curves.values()])
-        ranks = mean_ranks(values)
         best = values[values.mean(axis=1).argmax()]
-        for row, (method, of) in enumerate(runs.items()):
-            reported = np.array([reported_at(task, run, budget) for run in of])
-            standings[method].append(
-                Standing(
-                    budget=budget,
-                    mean=task.sign * float(values[row].mean()),
-                    deviation=_deviation(values[row]),
-                    rank=float(ranks[row]),
-                    reported=float(reported.mean()),
-                    reported_deviation=_deviation(reported),
-                    behind=paired(values[0] - values[row]),
-                    is_level=paired(best - values[row]).is_level,
-                    found=_share([trials_to_optimum(task, run) <= budget for run in of]),
-                )
-            )
+        for method, own, rank in zip(runs, values, mean_ranks(values), strict=True):
+            behind, level = paired(values[0] - own), paired(best - own).is_level
+            standings[method].append(_standing(task, runs[method], budget, own, float(rank), behind, level))
     return standings
+
+
+def _standing(
+    task: Task, runs: Sequence[Run], budget: int, values: Values, rank: float, behind: Difference, is_level: bool
+) -> Standing:
+    reported = np.array([reported_at(task, run, budget) for run in runs])
+    return Standing(
+        budget=budget,
+        mean=task.sign * float(values.mean()),
+        deviation=_deviation(values),
+        rank=rank,
+        reported=float(reported.mean()),
+        reported_deviation=_deviation(reported),
+        behind=behind,
+        is_level=is_level,
+        found=_share([trials_to_optimum(task, run) <= budget for run in runs]),
+    )
 
 
 def _summary(

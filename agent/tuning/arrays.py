@@ -8,14 +8,11 @@ only what is missing.
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
-import signal
 import zlib
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from itertools import repeat
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -23,7 +20,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from ncode_search.agent.bench.runner import one_thread_each
+from ncode_search.agent.bench.runner import run_jobs
 from ncode_search.agent.errors import InputError
 from ncode_search.agent.score_table import ScoreTable
 from ncode_search.agent.tuning.landscapes import VERSION
@@ -75,7 +72,6 @@ def write_shards(
     sources: Sequence[Source],
     *,
     jobs: int = 1,
-    report: Callable[[int], None] = lambda done: None,
 ) -> int:
     """Make shards with at least `tasks` tasks, or those that `folder` lacks; how many tasks they have.
 
@@ -87,11 +83,7 @@ def write_shards(
     [source.read() for source in sources]  # before anything is written: the tables may be wrong
     tables = [f"{one.path.name}:{'-' if one.minimize else ''}{one.metric}" for one in sources]
     _claim(folder, {"version": VERSION, "seed": seed, "tables": tables})
-    context = multiprocessing.get_context("spawn")
-    # More threads would round differently and, where cores are shared, wait for each other most of the time.
-    with one_thread_each(), ProcessPoolExecutor(min(jobs, shards), context, _begin, (sources,)) as pool:
-        for done, _ in enumerate(pool.map(_make, repeat(folder), range(shards), repeat(seed)), start=1):
-            report(min(done * SHARD, tasks))
+    run_jobs(_make, _Making(folder, seed, tuple(sources)), range(shards), jobs, "shards")
     return shards * SHARD
 
 
@@ -118,17 +110,23 @@ def _claim(folder: Path, made: dict[str, Any]) -> None:
         raise InputError(f"{folder} cannot be written ({error.strerror}): name another folder") from error
 
 
-_tables: list[ScoreTable] = []
-"""Of a process of the pool."""
+@dataclass(frozen=True)
+class _Making:
+    """What all shards of a folder have in common."""
+
+    folder: Path
+    seed: int
+    sources: tuple[Source, ...]
 
 
-def _begin(sources: Sequence[Source]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
-    _tables[:] = [source.read() for source in sources]
+def _make(making: _Making, number: int) -> bool:
+    return write_shard(making.folder, number, making.seed, _read(making.sources))
 
 
-def _make(folder: Path, number: int, seed: int) -> bool:
-    return write_shard(folder, number, seed, _tables)
+@lru_cache(maxsize=1)
+def _read(sources: tuple[Source, ...]) -> list[ScoreTable]:
+    """Once a process."""
+    return [source.read() for source in sources]
 
 
 def write_shard(folder: Path, number: int, seed: int, tables: Sequence[ScoreTable]) -> bool:

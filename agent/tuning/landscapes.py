@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ncode_search.agent.tuning.cells import Cell
+
 Codes = NDArray[np.uint8]
 Floats = NDArray[np.float64]
 Function = Callable[[Codes], Floats]
@@ -255,40 +257,13 @@ def _chain(sizes: Sequence[int], ordered: Sequence[bool], rng: np.random.Generat
 def _cell(sizes: Sequence[int], ordered: Sequence[bool], rng: np.random.Generator) -> Function:
     """A cell of nodes in a row and an operation an edge: paths from the input to the output multiply gains.
 
-    One operation is dead and one a shortcut; a cell without a living path scores worst, and what lies on no living
-    path changes nothing.
+    One operation is dead and one a shortcut; a cell without a living path scores worst, and what no living path from
+    the input reaches changes nothing.
     """
-    nodes = int((1 + np.sqrt(1 + 8 * len(sizes))) / 2)
-    options = max(sizes)
-    gain = np.concatenate([[0.0], [1.0], rng.gamma(2.0, 0.5, size=max(options - 2, 0)) + 0.5])[:options]
-    learns = np.concatenate([[0.0], [0.0], rng.random(max(options - 2, 0)) < 0.8])[:options]
-    order = rng.permutation(options) if rng.random() < 0.5 else np.arange(options)
-    gain, learns = gain[order], learns[order]
-    place = rng.gamma(3.0, 1 / 3, size=len(sizes))
-    edges = [(a, b) for b in range(1, nodes) for a in range(b)]
-    depth_value, width_value, bend = rng.normal(0.5, 0.7), rng.normal(0.3, 0.5), rng.uniform(0.3, 1.2)
-    alone = rng.normal(size=options) * rng.choice([0.0, 0.2])
-
-    def value(codes: Codes) -> Floats:
-        """Minus infinity where no path lives."""
-        flow = np.zeros((len(codes), nodes))
-        depth = np.zeros((len(codes), nodes))
-        flow[:, 0] = 1.0
-        for number, (a, b) in enumerate(edges):
-            through = flow[:, a] * gain[codes[:, number]] * place[number]
-            flow[:, b] += through
-            longer = depth[:, a] + learns[codes[:, number]]
-            depth[:, b] = np.where(through > 0, np.maximum(depth[:, b], longer), depth[:, b])
-        alive = flow[:, -1] > 0
-        living = np.stack([flow[:, a] * gain[codes[:, number]] > 0 for number, (a, _) in enumerate(edges)], axis=1)
-        learning = (living * learns[codes]).sum(axis=1)
-        total = np.log(flow[:, -1] + 1e-3) * bend + depth_value * depth[:, -1] + width_value * learning
-        total = total + (living * alone[codes]).sum(axis=1) - 3 * (learning == 0)
-        return np.asarray(np.where(alive, total, -np.inf))
-
-    typical = value(_probe(sizes, rng))
+    cell = Cell.draw(sizes, rng)
+    typical = cell.value(_probe(sizes, rng))
     worst = typical[np.isfinite(typical)].min(initial=0.0) - 1
-    return lambda codes: np.maximum(value(codes), worst)
+    return lambda codes: np.maximum(cell.value(codes), worst)
 
 
 _FAMILIES = (_additive, _additive, _shared, _network, _network, _trees, _bowl, _bowl, _rugged, _chain)
