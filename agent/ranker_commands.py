@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 PATH = click.Path(path_type=Path)
+AT_LEAST_ONE = click.IntRange(min=1)
 
 
 @click.group()
@@ -32,7 +33,7 @@ def ranker() -> None:
 @click.option("--pools", type=int, default=1, show_default=True, help="Samples that share a history.")
 @click.option("--most-rows", type=int, help="Rows of the table in a subspace, at most; small ones are easier to learn.")
 @click.option("--describe", default="", metavar="TEXT", help="Begin each prompt with TEXT and the metric's name.")
-@click.option("--jobs", type=click.IntRange(min=1), help="Processes; by default one a core. The file is the same.")
+@click.option("--jobs", type=AT_LEAST_ONE, help="Processes; by default one a core. The file is the same.")
 def data(
     out: Path,
     tables: tuple[str, ...],
@@ -92,7 +93,7 @@ def train() -> None:
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--minutes", type=float, default=5.0, show_default=True, help="Between two checkpoints.")
 @click.option("--validate", type=PATH, help="Samples to answer before and after the training.")
-@click.option("--validate-most", type=int, default=200, show_default=True, help="Of these, so many.")
+@click.option("--validate-most", type=AT_LEAST_ONE, default=200, show_default=True, help="Of these, so many.")
 @click.option("--threads", type=int, help="CPU threads.")
 def finetune(
     base: str,
@@ -202,7 +203,7 @@ def export(checkpoint: str, out: Path, kind: str) -> None:
 @ranker.command()
 @click.argument("model")
 @click.argument("samples", type=PATH)
-@click.option("--most", type=int, default=200, show_default=True, help="Samples to ask, from the first.")
+@click.option("--most", type=AT_LEAST_ONE, default=200, show_default=True, help="Samples to ask, from the first.")
 @click.option("--threads", type=int, help="CPU threads.")
 def answers(model: str, samples: Path, most: int, threads: int | None) -> None:
     """Ask MODEL for the best candidate of each pool of SAMPLES, and say how often it is right.

@@ -65,8 +65,8 @@ def tune(job: TuneJob, report: Callable[[Step], None], say: Say) -> None:
     if not lines:
         raise InputError(f"{job.data} has no samples: write some with ncode ranker data")
     held_out = read_samples(job.validate, job.validate_most) if job.validate else []
-    _make_folder(job.out)
     trainer = Trainer(load_base(job.base), lines, job.settings, str(job.data))
+    _make_folder(job.out)
     answers: dict[str, float] = {}
     if not _resume(trainer, job.out, identity, answers) and held_out:
         answers["before"] = _answers(trainer, held_out, say, "before")
@@ -118,10 +118,9 @@ def _resume(trainer: Trainer, out: Path, identity: dict[str, Any], answers: dict
         return False
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        same = state["identity"] == identity
     except Exception as error:  # a damaged file can raise anything
         raise InputError(f"{path} is damaged ({error}): delete it to start anew") from error
-    if not same:
+    if not isinstance(state, dict) or state.get("identity") != identity:  # maybe one of an embedded ranker
         raise InputError(f"{out} holds another training's checkpoint: name another folder, or delete {path}")
     trainer.restore(state)
     answers.update(state["answers"])

@@ -211,7 +211,7 @@ def test_an_untrained_model_is_the_mixture_of_the_surrogates_and_learns(data: Pa
     assert np.mean([line["gain"] for line in lines[-8:]]) > 0.05
 
 
-@pytest.mark.parametrize(("kind", "limit"), [("F32", 0.02), ("Q8_0", 0.3)])
+@pytest.mark.parametrize(("kind", "limit"), [("F32", 0.02), ("F16", 0.02), ("Q8_0", 0.3)])
 def test_llama_cpp_computes_what_pytorch_does(data: Path, tmp_path: Path, kind: str, limit: float) -> None:
     scratch.train(data, tmp_path / "run", settings(40))
     out = tmp_path / "run.gguf"

@@ -226,6 +226,22 @@ def test_a_damaged_checkpoint_is_one_clear_error(tiny_llama, samples, tmp_path):
         tune(own, lambda step: None, print)
 
 
+def test_a_checkpoint_of_an_embedded_ranker_is_no_damaged_one(tiny_llama, samples, tmp_path):
+    own = job(tiny_llama, samples, tmp_path)
+    own.out.mkdir()
+    torch.save({"network": {}, "optimizer": {}, "step": 3, "shape": {}, "about": {}}, own.out / "checkpoint.pt")
+    with pytest.raises(InputError, match="holds another training's checkpoint"):
+        tune(own, lambda step: None, print)
+
+
+def test_data_that_are_no_samples_leave_no_folder(tiny_llama, samples, tmp_path):
+    own = job(tiny_llama, samples, tmp_path)
+    own.data.write_text("code,acc\n00,1\n")
+    with pytest.raises(InputError, match=":1: no sample"):
+        tune(own, lambda step: None, print)
+    assert not own.out.exists()
+
+
 def test_checkpoints_come_every_few_minutes(tiny_llama, samples, tmp_path, monkeypatch):
     saved = []
     monkeypatch.setattr(tune_run, "_save", lambda *arguments: saved.append(1))
