@@ -21,7 +21,7 @@ DEFAULT_BUDGETS = (25, 50, 100, 192)
 _METHODS = """
 \b
 In --rankers, the product's own search with another ranker at its pools:
-  embedded, llama, or the path of a .gguf file: a model
+  embedded, llama, the path of a .gguf file, or a server's address: a model
   ridge, gp        one-hot ridge regression; a Gaussian process with expected improvement
   pick             a random pick from the pool
   evolution-pool   what decides where a model cannot
@@ -147,7 +147,7 @@ def evaluate(
     jobs: int | None,
     json_path: Path | None,
 ) -> None:
-    """Judge how well MODEL, a .gguf file or a ranker's name, predicts scores: without a search.
+    """Judge how well MODEL, a .gguf file, a server's address or a ranker's name, predicts scores: without a search.
 
     Spearman's correlation with the true scores of up to 1,000 unseen codes, and log-likelihood, for rankers that
     predict distributions; beside ridge regression and a Gaussian process. Needs the extra "bench".

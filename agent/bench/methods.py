@@ -61,7 +61,9 @@ def check_methods(methods: Sequence[str]) -> None:
 def check_method(name: str) -> None:
     """Raise `InputError` for a name that is none, for a file that is not there, and for missing packages."""
     if name not in names() and not _is_model(name):
-        raise InputError(f"there is no method {name!r}; choose from {', '.join(names())}, or give the path of a .gguf")
+        raise InputError(
+            f"there is no method {name!r}; choose from {', '.join(names())}, or give the path of a .gguf or an address"
+        )
     if name.endswith(".gguf") and not Path(name).is_file():
         raise InputError(f"{name}: there is no such file; check the path")
     require(_NEEDS.get(name, ()), name)

@@ -50,18 +50,13 @@ class Features:
         self._columns = [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
         self.group = np.repeat(np.arange(len(sizes)), sizes)
         """The position of each column, shape ``(D,)``."""
-        self._blur = np.eye(len(self.group))
-        for columns, count in zip(self._columns, ordered, strict=True):
-            if count > 2:
-                near = slice(columns.start, columns.start + count)
-                self._blur[near, near] = _root_of_nearness(count)
+        self._blurs = [_blur(size, count) for size, count in zip(sizes, ordered, strict=True)]
 
     def __call__(self, codes: NDArray[np.uint8]) -> Floats:
         """Shape ``(n, D)`` for codes of shape ``(n, L)``."""
-        # One row of the blur a position; they have disjoint columns, so their sum is their concatenation.
         rows: Floats = np.zeros((len(codes), len(self.group)))
-        for position, columns in enumerate(self._columns):
-            rows[:, columns] = self._blur[columns, columns][codes[:, position]]
+        for column, columns, blur in zip(codes.T, self._columns, self._blurs, strict=True):
+            rows[:, columns] = blur[column]
         return rows
 
 
@@ -197,6 +192,14 @@ def _linear(a: Floats, b: Floats) -> Floats:
 
 def _newest(features: Floats, scores: Floats) -> tuple[Floats, Floats]:
     return features[-_MOST_FITTED:], scores[-_MOST_FITTED:]
+
+
+def _blur(size: int, ordered: int) -> Floats:
+    """The features of a position's options, shape ``(size, size)``; the first `ordered` of them are in an order."""
+    blur = np.eye(size)
+    if ordered > 2:
+        blur[:ordered, :ordered] = _root_of_nearness(ordered)
+    return blur
 
 
 def _root_of_nearness(size: int) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
+from ncode_search import _core
 from ncode_search.agent.errors import InputError
 from ncode_search.agent.observations import ObservationLog, Observations
 from ncode_search.agent.ranking.choices import Choices
@@ -55,6 +57,23 @@ def test_any_history_gives_finite_scores(ranker: EmbeddedRanker, trials: int) ->
     ranking = ranker.rank(known_of(codes_of(trials, 1)), codes_of(300, 2), np.random.default_rng(0))
     assert ranking.scores.shape == (300,)
     assert np.isfinite(ranking.scores).all()
+
+
+def test_the_largest_space_of_the_core_needs_little_memory() -> None:
+    space = SearchSpace({f"p{at}": list(range(_core.MAX_OPTIONS)) for at in range(_core.MAX_POSITIONS)})
+    codes = space.core.random(40, 0)
+    known = Observations(codes[:24], codes[:24].sum(axis=1, dtype=np.float64), codes[:0], codes[:0])
+    tracemalloc.start()
+    try:
+        ranker = EmbeddedRanker(space)
+        ranker.load()
+        scores = ranker.score(known, codes[24:], np.random.default_rng(0))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+        ranker.close()
+    assert np.isfinite(scores).all()
+    assert peak < 150e6
 
 
 def test_equal_values_pending_and_failed_trials(ranker: EmbeddedRanker) -> None:
