@@ -32,6 +32,7 @@ def ranker() -> None:
 @click.option("--pool", type=int, default=10, show_default=True, help="Candidates in a sample.")
 @click.option("--pools", type=int, default=1, show_default=True, help="Samples that share a history.")
 @click.option("--most-rows", type=int, help="Rows of the table in a subspace, at most; small ones are easier to learn.")
+@click.option("--salient", type=float, default=0.0, show_default=True, help="Share of subspaces pruned by mean scores.")
 @click.option("--describe", default="", metavar="TEXT", help="Begin each prompt with TEXT and the metric's name.")
 @click.option("--jobs", type=AT_LEAST_ONE, help="Processes; by default one a core. The file is the same.")
 def data(

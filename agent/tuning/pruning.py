@@ -102,12 +102,35 @@ def sample_subspace(
     """
     sizes, least, most = table.space.core.sizes, min(least_rows, len(table)), most_rows or len(table)
     for kept in _draws(sizes, rng, share, _TRIES if most >= len(table) else _MORE_TRIES):
-        if math.prod(map(len, kept)) < least:
-            continue  # the rows of a large table need not be looked through
-        rows = np.flatnonzero(_core.Subspace(sizes, kept).contains(table.codes))
-        if least <= len(rows) <= most and max(map(len, kept)) > 1:
-            return _pruned(table, kept, rows)
+        if found := _fitting(table, kept, least, most):
+            return found
     raise InputError(f"no subspace of {least} to {most} rows was found: allow more rows")
+
+
+def salient_subspace(
+    table: ScoreTable,
+    saliency: Saliency,
+    rng: np.random.Generator,
+    *,
+    least_rows: int = LEAST_ROWS,
+    most_rows: int | None = None,
+) -> PrunedTable | None:
+    """A subspace without the options of the smallest saliency: as many a position as a draw says, or the most below
+    that which leave `least_rows` rows. None where no number leaves so many and at most `most_rows`.
+    """
+    least, most = min(least_rows, len(table)), most_rows or len(table)
+    for drop in range(int(rng.integers(1, max(2, *table.space.core.sizes))), 0, -1):
+        if found := _fitting(table, kept_by_saliency(saliency, drop, rng), least, most):
+            return found
+    return None
+
+
+def _fitting(table: ScoreTable, kept: Kept, least: int, most: int) -> PrunedTable | None:
+    """The subspace of these options, if it has `least` to `most` rows and a choice."""
+    if math.prod(map(len, kept)) < least:
+        return None  # the rows of a large table need not be looked through
+    rows = np.flatnonzero(_core.Subspace(table.space.core.sizes, kept).contains(table.codes))
+    return _pruned(table, kept, rows) if least <= len(rows) <= most and max(map(len, kept)) > 1 else None
 
 
 def pruned(table: ScoreTable, kept: Kept) -> PrunedTable:

@@ -21,7 +21,14 @@ from ncode_search.agent.errors import InputError
 from ncode_search.agent.pool import PARENTS
 from ncode_search.agent.ranking.prompt import MOST_TRIALS, history_text, pool_text
 from ncode_search.agent.score_table import Rows, ScoreTable
-from ncode_search.agent.tuning.pruning import LEAST_ROWS, PrunedTable, sample_subspace
+from ncode_search.agent.tuning.pruning import (
+    LEAST_ROWS,
+    PrunedTable,
+    Saliency,
+    mean_scores,
+    salient_subspace,
+    sample_subspace,
+)
 
 POOL = 10
 """Candidates of the published format."""
@@ -67,6 +74,8 @@ class SampleSettings:
     """The largest subspace, in rows of the table. The smaller, the more a history says about a candidate."""
     pools: int = 1
     """Samples in succession that have the same history, each with a pool of its own."""
+    salient: float = 0.0
+    """Share of the histories whose subspace is without the options of the smallest mean scores, not of random ones."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.history <= MOST_TRIALS:
@@ -79,6 +88,8 @@ class SampleSettings:
             raise InputError(f"--most-rows {self.most_rows}: give {2 * self.pool} or more, twice the pool")
         if self.pools < 1:
             raise InputError(f"--pools {self.pools}: give 1 or more")
+        if not 0 <= self.salient <= 1:
+            raise InputError(f"--salient {self.salient}: give a share between 0 and 1")
         if "\n" in self.describe:
             raise InputError("--describe: the description is one line")
 
@@ -117,23 +128,31 @@ class SampleMaker:
     def __init__(self, sources: Sequence[Source], settings: SampleSettings, seed: int) -> None:
         """Read the tables. Raises `InputError` for those that cannot be read, or are too small to draw a pool from."""
         self._settings, self._seed = settings, seed
-        self._tables: list[tuple[ScoreTable, str]] = []
+        self._tables: list[tuple[ScoreTable, Saliency, str]] = []
         for source in sources:
             table = source.read()
             if len(table) <= settings.pool:
                 raise InputError(f"{source.path}: {len(table)} rows are too few for pools of {settings.pool}")
-            self._tables.append((table, self._description(source.metric)))
+            self._tables.append((table, mean_scores(table), self._description(source.metric)))
 
     def __call__(self, index: int) -> Sample:
         """Sample number `index`."""
         own = self._settings
         history, at = divmod(index, own.pools)
         rng = np.random.default_rng([self._seed, history])
-        table, description = self._tables[rng.integers(len(self._tables))]
-        subspace = sample_subspace(table, rng, least_rows=own.least_rows, most_rows=own.most_rows)
+        table, saliency, description = self._tables[rng.integers(len(self._tables))]
+        subspace = self._subspace(table, saliency, rng)
         pool = min(own.pool, len(subspace) - 1)
         trials = min(int(rng.integers(own.least_history, own.history + 1)), len(subspace) - pool)
         return _written(subspace, *draw_task(subspace, trials, pool, rng, at), description)
+
+    def _subspace(self, table: ScoreTable, saliency: Saliency, rng: np.random.Generator) -> PrunedTable:
+        own = self._settings
+        if own.salient and rng.random() < own.salient:
+            found = salient_subspace(table, saliency, rng, least_rows=own.least_rows, most_rows=own.most_rows)
+            if found is not None:
+                return found
+        return sample_subspace(table, rng, least_rows=own.least_rows, most_rows=own.most_rows)
 
     def _description(self, metric: str) -> str:
         return f"{self._settings.describe} Metric: {metric}." if self._settings.describe else ""

@@ -9,7 +9,13 @@ from ncode_search.agent.errors import InputError
 from ncode_search.agent.score_table import ScoreTable
 from ncode_search.agent.space import SearchSpace
 from ncode_search.agent.tuning import pruning
-from ncode_search.agent.tuning.pruning import kept_by_saliency, mean_scores, pruned, sample_subspace
+from ncode_search.agent.tuning.pruning import (
+    kept_by_saliency,
+    mean_scores,
+    pruned,
+    salient_subspace,
+    sample_subspace,
+)
 
 
 def make_table(sizes=(4, 3, 5, 2), *, rows: int | None = None, seed: int = 0) -> ScoreTable:
@@ -91,3 +97,16 @@ def test_the_mean_score_is_the_saliency_of_a_table():
     assert saliency[2][4] == pytest.approx(table.values[table.codes[:, 2] == 4].mean())
     kept = kept_by_saliency(saliency, drop=1)
     assert pruned(table, kept).values.mean() > table.values.mean()
+
+
+def test_salient_subspaces_lose_the_same_number_of_the_worst_options_everywhere():
+    table = make_table()
+    saliency = mean_scores(table)
+    draws = [salient_subspace(table, saliency, np.random.default_rng(seed), least_rows=6) for seed in range(40)]
+    wholes = [pruned(table, kept_by_saliency(saliency, drop)) for drop in (1, 2)]
+    assert {len(found) for found in draws} == {len(whole) for whole in wholes}, "three and four leave too few rows"
+    for found in draws:
+        whole = next(one for one in wholes if len(one) == len(found))
+        assert sorted(found.values) == pytest.approx(sorted(whole.values))
+        assert found.values.max() == table.values.max()
+    assert salient_subspace(table, saliency, np.random.default_rng(0), least_rows=100) is None

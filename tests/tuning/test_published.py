@@ -106,6 +106,21 @@ def test_histories_and_subspaces_can_be_bounded(table):
     assert max(sizes) <= 40
 
 
+def test_subspaces_can_be_pruned_by_saliency(table):
+    """Of 4, 3, 5 and 3 options one each is dropped: two would leave fewer rows than a subspace has at least."""
+    source, bounds = Source.parse(f"{table}:acc"), {"pool": 4, "most_rows": 60}
+
+    def shapes(salient):
+        make = SampleMaker(source, SampleSettings(**bounds, salient=salient), seed=0)
+        codes = [parsed(make(at).history)[0] for at in range(40)]
+        return [
+            [1 + max(map(int, digits)) for digits in zip(*group, strict=True)] for group in codes if len(group) > 30
+        ]
+
+    assert {tuple(shape) for shape in shapes(1.0)} == {(3, 2, 4, 2)}
+    assert len({tuple(shape) for shape in shapes(0.0)}) > 3
+
+
 @pytest.mark.parametrize("text", ["table.csv", "table.csv:", ":acc", "table.csv:acc,", "table.csv:-"])
 def test_a_table_without_a_column_is_one_clear_error(text):
     with pytest.raises(InputError, match="give FILE.csv:COLUMN"):
@@ -128,6 +143,7 @@ def test_columns_and_directions_are_read():
         ({"pool": 1}, "2 to 1000"),
         ({"most_rows": 19}, "give 20 or more"),
         ({"pools": 0}, "--pools 0"),
+        ({"salient": 1.5}, "--salient 1.5: give a share"),
     ],
 )
 def test_settings_are_checked(settings, match):
