@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ncode_search.agent.errors import RankerGoneError
 from ncode_search.agent.ranking import http_client
 from ncode_search.agent.ranking.http_client import ServerError
 from ncode_search.agent.ranking.server import ServerRanker, ServerSettings
@@ -332,10 +333,10 @@ def test_garbage(start, content: object) -> None:
     assert time.monotonic() - began < 2
 
 
-def test_not_loaded() -> None:
+def test_not_loaded_is_loaded_when_it_is_asked() -> None:
     ranker = ServerRanker(make_space(), "http://127.0.0.1:1")
     ranker.close()
-    with pytest.raises(RuntimeError, match="not loaded"):
+    with pytest.raises(RankerGoneError, match="is not reachable"):
         score(ranker)
 
 
