@@ -25,9 +25,9 @@ help: ## Show this
 search: $(VENV)/.search ## Install what is missing and run the example search; again: resume it
 	@$(BIN)/ncode run examples/digits_cnn.toml
 
-# The soak sleeps most of the time, so it runs beside the sanitizers, with its report in one piece.
-test: lint types unit ## Everything that CI runs: lint, types, tests, the core's tests under sanitizers, a short soak
-	@$(MAKE) --no-print-directory -j2 sanitize soak MINUTES=5
+# The soak sleeps most of the time, so it runs beside types and sanitizers, with its report in one piece.
+test: lint unit ## Everything that CI runs: lint, tests, types, the core's tests under sanitizers, a short soak
+	@$(MAKE) --no-print-directory -j2 soak types sanitize MINUTES=5
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
