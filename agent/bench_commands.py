@@ -5,13 +5,16 @@ Nothing heavier than click is imported before a command needs it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from ncode_search.agent.errors import InputError
+
+if TYPE_CHECKING:
+    from ncode_search.agent.bench.tasks import Task
 
 PATH = click.Path(path_type=Path)
 Command = TypeVar("Command", bound=Callable[..., None])
@@ -78,12 +81,7 @@ def table_options(command: Command) -> Command:
 @click.option("--json", "json_path", type=PATH, help="Write all figures to this file.")
 @click.option("--plot", type=PATH, help="Draw the best so far over the trials: a .png, .svg or .pdf.")
 def bench(
-    table: Path,
-    metrics: tuple[str, ...],
-    minimize: bool,
     reports: tuple[str, ...],
-    canon: Path | None,
-    ordered: str | None,
     rankers: str,
     trials: int,
     seeds: int,
@@ -95,6 +93,7 @@ def bench(
     jobs: int | None,
     json_path: Path | None,
     plot: Path | None,
+    **of_table: Any,
 ) -> None:
     """Run whole searches on a table of measured scores, and compare rankers."""
     from ncode_search.agent.bench import plot as plots
@@ -102,7 +101,6 @@ def bench(
     from ncode_search.agent.bench.methods import check_methods, require
     from ncode_search.agent.bench.runner import Plan, run_searches
     from ncode_search.agent.bench.statistics import compare
-    from ncode_search.agent.bench.tasks import read_tasks
     from ncode_search.agent.bench.trials import BenchSettings
     from ncode_search.agent.devices import available_cores
 
@@ -114,14 +112,7 @@ def bench(
     _check_places(json_path, plot)
     if plot:
         plots.check_plot(plot)
-    tasks = read_tasks(
-        table,
-        _listed(*metrics),
-        minimize=minimize,
-        reports=_listed(*reports),
-        canon=canon,
-        ordered=_whole_numbers("--ordered", ordered or ""),
-    )
+    tasks = _tasks(**of_table, reports=_listed(*reports))
     runs = run_searches(Plan(tasks, settings), methods, seeds, jobs or available_cores())
     comparisons = [compare(task, of, settings, checked) for task, of in zip(tasks, runs, strict=True)]
     print(report.as_text(comparisons, settings))
@@ -135,18 +126,7 @@ def bench(
 @click.option("--at", default="10,25,50,100,200", show_default=True, help="Random trials in a history.")
 @click.option("--jobs", type=int, help="Processes; by default one a core. The results are the same.")
 @click.option("--json", "json_path", type=PATH, help="Write all figures to this file.")
-def evaluate(
-    model: str,
-    table: Path,
-    metrics: tuple[str, ...],
-    minimize: bool,
-    canon: Path | None,
-    ordered: str | None,
-    seeds: int,
-    at: str,
-    jobs: int | None,
-    json_path: Path | None,
-) -> None:
+def evaluate(model: str, seeds: int, at: str, jobs: int | None, json_path: Path | None, **of_table: Any) -> None:
     """Judge how well MODEL, a .gguf file, a server's address or a ranker's name, predicts scores: without a search.
 
     Spearman's correlation with the true scores of up to 1,000 unseen codes, and log-likelihood, for rankers that
@@ -156,17 +136,29 @@ def evaluate(
 
     from ncode_search.agent.bench.report import finite
     from ncode_search.agent.bench.skill import run_eval
-    from ncode_search.agent.bench.tasks import read_tasks
     from ncode_search.agent.whole_files import write_atomically
 
     _at_least_one(seeds=seeds, jobs=jobs)
     _check_places(json_path)
-    order = _whole_numbers("--ordered", ordered or "")
-    tasks = read_tasks(table, _listed(*metrics), minimize=minimize, canon=canon, ordered=order)
-    result = run_eval(model, tasks, seeds, _whole_numbers("--at", at), processes=jobs)
+    result = run_eval(model, _tasks(**of_table), seeds, _whole_numbers("--at", at), processes=jobs)
     print(result)
     if json_path:
         write_atomically(json_path, (json.dumps(finite(result.as_document()), indent=1) + "\n").encode())
+
+
+def _tasks(
+    table: Path,
+    metrics: tuple[str, ...],
+    minimize: bool,
+    canon: Path | None,
+    ordered: str | None,
+    reports: Sequence[str] = (),
+) -> list[Task]:
+    """What `table_options` say."""
+    from ncode_search.agent.bench.tasks import read_tasks
+
+    order = _whole_numbers("--ordered", ordered or "")
+    return read_tasks(table, _listed(*metrics), minimize=minimize, reports=reports, canon=canon, ordered=order)
 
 
 def _listed(*texts: str) -> list[str]:
