@@ -31,6 +31,12 @@ def heard(search: FaultySearch) -> list[bool]:
     return [reason == "worked" for reason in reasons(search)]
 
 
+def asking(server: Stub, folder: Path) -> FaultySearch:
+    """A search of many quick trials that this server ranks for."""
+    ranker = f'kind = "llama"\nmodel = "{server.url}"\nstartup = 1\npool = 4\nshuffles = 1\ndeadline = 1.2'
+    return FaultySearch(folder, "quick", trials=600, workers=1, ranker=ranker)
+
+
 def test_a_ranker_that_does_everything_wrong_ends_no_search(tmp_path: Path) -> None:
     ranker = 'kind = "random"\nstartup = 1\npool = 8\ndeadline = 0.5'
     with FaultySearch(tmp_path, trials=10, workers=1, ranker=ranker) as search:
@@ -63,49 +69,45 @@ def test_a_model_s_file_may_go_while_it_runs(tmp_path: Path) -> None:
 
 def test_a_server_that_hangs_stammers_or_is_gone_is_used_again_when_it_comes_back(tmp_path: Path) -> None:
     mood = MoodyServer()
-    with Stub(mood) as server:
-        ranker = f'kind = "llama"\nmodel = "{server.url}"\nstartup = 1\npool = 4\nshuffles = 1\ndeadline = 1.2'
-        with FaultySearch(tmp_path, "quick", trials=600, workers=1, ranker=ranker) as search:
-            search.watch_moves()
-            process = search.start()
-            for now in ("well", "half", "well", "500", "garbage", "well"):
-                mood.mood = now
-                seen, worked = len(reasons(search)), now == "well"
-                wait_for(lambda seen=seen, worked=worked: worked in heard(search)[seen + 2 :])
-            server.close()
-            wait_for(lambda: reasons(search)[-1] != "worked")
-            with Stub(mood, port=server.port):
-                gone = len(reasons(search))
-                wait_for(lambda: "worked" in reasons(search)[gone + 1 :])
-            process.terminate()
-            process.wait(20)
-            assert process.returncode in (0, 1)
-            assert not search.rows("SELECT id FROM trials WHERE state = 'running'")
+    with Stub(mood) as server, asking(server, tmp_path) as search:
+        search.watch_moves()
+        process = search.start()
+        for now in ("well", "half", "well", "500", "garbage", "well"):
+            mood.mood = now
+            seen, worked = len(reasons(search)), now == "well"
+            wait_for(lambda seen=seen, worked=worked: worked in heard(search)[seen + 2 :])
+        server.close()
+        wait_for(lambda: reasons(search)[-1] != "worked")
+        with Stub(mood, port=server.port):
+            gone = len(reasons(search))
+            wait_for(lambda: "worked" in reasons(search)[gone + 1 :])
+        process.terminate()
+        process.wait(20)
+        assert process.returncode in (0, 1)
+        assert not search.rows("SELECT id FROM trials WHERE state = 'running'")
 
 
 def test_a_search_whose_server_is_gone_when_it_is_started_again_goes_on(tmp_path: Path) -> None:
     """As after a crash of the machine that both ran on; a search that was never ranked by it is refused."""
     mood = MoodyServer()
-    with Stub(mood) as server:
-        ranker = f'kind = "llama"\nmodel = "{server.url}"\nstartup = 1\npool = 4\nshuffles = 1\ndeadline = 1.2'
-        with FaultySearch(tmp_path, "quick", trials=600, workers=1, ranker=ranker) as search:
-            server.close()
-            assert search.start().wait(30) == 2
-            assert not search.history.exists()
-            with Stub(mood, port=server.port) as server:
-                process = search.start()
-                wait_for(lambda: search.count("end") >= 2 and "worked" in reasons(search))
-                search.kill(process.pid)
-                process.wait()
-            gone = len(reasons(search))
+    with Stub(mood) as server, asking(server, tmp_path) as search:
+        server.close()
+        assert search.start().wait(30) == 2
+        assert not search.history.exists()
+        with Stub(mood, port=server.port) as server:
             process = search.start()
-            wait_for(lambda: len(reasons(search)) >= gone + 3)
-            assert "evolution decides until it is back" in search.output.read_text()
-            assert all("is not reachable" in reason for reason in reasons(search)[gone + 1 :])
-            with Stub(mood, port=server.port):
-                wait_for(lambda: reasons(search)[-1] == "worked")
-            process.terminate()
-            assert process.wait(20) in (0, 1)
+            wait_for(lambda: search.count("end") >= 2 and "worked" in reasons(search))
+            search.kill(process.pid)
+            process.wait()
+        gone = len(reasons(search))
+        process = search.start()
+        wait_for(lambda: len(reasons(search)) >= gone + 3)
+        assert "evolution decides until it is back" in search.output.read_text()
+        assert all("is not reachable" in reason for reason in reasons(search)[gone + 1 :])
+        with Stub(mood, port=server.port):
+            wait_for(lambda: reasons(search)[-1] == "worked")
+        process.terminate()
+        assert process.wait(20) in (0, 1)
 
 
 def test_a_ranker_is_spared_twice_as_long_after_every_failure() -> None:
