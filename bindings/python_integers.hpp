@@ -34,7 +34,8 @@ std::vector<uint128> to_indices(const py::object& objects, uint128 last);
 
 // An array (n,) of integers as words, not copied where they are words already; nothing for anything else, and where
 // `last` does not fit in a word. No word is checked; negative numbers are beyond `last`.
-using WordArray = py::array_t<std::uint64_t, py::array::c_style | py::array::forcecast | py::detail::npy_api::NPY_ARRAY_ALIGNED_>;
+using WordArray = py::array_t<std::uint64_t, py::array::c_style | py::array::forcecast |
+                                                 py::detail::npy_api::NPY_ARRAY_ALIGNED_>;
 std::optional<WordArray> to_words(const py::object& object, uint128 last);
 
 // How many of `count` elements from `start` exist; `start` is set if any does.
