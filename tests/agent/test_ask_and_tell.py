@@ -68,7 +68,7 @@ def test_asking_for_more_than_there_is_says_so(make_search) -> None:
             search.ask()
 
 
-def test_equal_codes_are_one_trial_also_after_a_restart(make_search) -> None:
+def test_complaint_13_equal_codes_are_one_trial_also_after_a_restart(make_search) -> None:
     """`kernel` and `width` matter for convolutions only: 2 * 3 + 1 networks. The embedded ranker decides."""
     positions = {"op": ["conv", "pool"], "kernel": [3, 5], "width": [8, 16, 32]}
     space = SearchSpace(positions, when={"kernel": {"op": ["conv"]}, "width": {"op": ["conv"]}})

@@ -231,7 +231,9 @@ FATES = {
 }
 
 
-def test_a_trial_out_of_memory_fails_at_once_and_leaves_the_next_one_all_of_it(make_search, witness: Path) -> None:
+def test_complaint_12_a_trial_out_of_memory_fails_at_once_and_leaves_the_next_one_all_of_it(
+    make_search, witness: Path
+) -> None:
     options = [fate for name in FATES for fate in (name, f"after {name}")]
     search = make_search("memory_hungry", space=SearchSpace({"a": options}), trials=100, retries=3)
     search.run()

@@ -301,7 +301,7 @@ def test_racing_processes_add_a_code_once(path: Path) -> None:
     assert output_of([spawn("race_for_codes", path, 1000 * number) for number in range(1, 4)]) == list(range(100))
 
 
-def test_racing_processes_start_a_trial_once(path: Path, history: History) -> None:
+def test_complaint_04_racing_processes_start_a_trial_once(path: Path, history: History) -> None:
     for trial in range(1, 101):
         history.add(trial, f"code{trial}", "random")
     assert output_of([spawn("race_to_start", path, 100) for _ in range(3)]) == list(range(1, 101))

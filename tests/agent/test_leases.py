@@ -41,7 +41,7 @@ def history(path: Path) -> Iterator[History]:
 # Taking back
 
 
-def test_of_racing_processes_one_takes_a_trial_back(path: Path, history: History) -> None:
+def test_complaint_04_of_racing_processes_one_takes_a_trial_back(path: Path, history: History) -> None:
     for trial in range(1, 101):
         history.add(trial, f"code{trial}", "random")
         history.start(trial, ELSEWHERE, "cpu")
@@ -55,7 +55,7 @@ def test_of_racing_processes_one_takes_a_trial_back(path: Path, history: History
     assert history.counts()[TrialState.QUEUED] == 100
 
 
-def test_a_renewal_in_the_last_moment_wins(history: History) -> None:
+def test_complaint_07_a_renewal_in_the_last_moment_wins(history: History) -> None:
     history.add(1, "00", "random")
     attempt = history.start(1, ELSEWHERE, "cpu")
     seen = history.trial(1)
@@ -144,7 +144,9 @@ def test_the_lease_of_another_machine_runs_out_by_being_watched(history: History
     assert watch.is_over(seen())
 
 
-def test_a_lease_that_ran_out_is_looked_at_twice(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_complaint_07_a_lease_that_ran_out_is_looked_at_twice(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A process that wakes up must have the time to renew."""
     monkeypatch.setattr(leases, "CONFIRM", 0.2)
     running(history, ELSEWHERE, 0.05)
@@ -265,7 +267,7 @@ time.sleep(60)
 """
 
 
-def test_kill_9_of_a_caller_leaves_no_zombies(make_search, path: Path) -> None:
+def test_complaint_05_kill_9_of_a_caller_leaves_no_zombies(make_search, path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", ASKER, str(path)], stdout=subprocess.PIPE, text=True)
     asked = [int(number) for number in process.stdout.readline().split()]
     process.kill()
@@ -310,7 +312,7 @@ def test_a_worker_renews_its_lease(keep: Keep, history: History) -> None:
     assert history.trial(1).lease_until > first
 
 
-def test_a_locked_file_does_not_end_the_renewals(keep: Keep, history: History) -> None:
+def test_complaint_03_a_locked_file_does_not_end_the_renewals(keep: Keep, history: History) -> None:
     keep("renews")
     with contextlib.closing(sqlite3.connect(history.path, isolation_level=None)) as db:
         db.execute("BEGIN IMMEDIATE")
@@ -322,7 +324,7 @@ def test_a_locked_file_does_not_end_the_renewals(keep: Keep, history: History) -
 
 
 @pytest.mark.parametrize(("what", "state"), [("sleeps", TrialState.FAILED), ("retries", TrialState.QUEUED)])
-def test_a_worker_without_an_agent_is_ended_at_its_deadline_and_says_so(
+def test_complaint_08_a_worker_without_an_agent_is_ended_at_its_deadline_and_says_so(
     keep: Keep, history: History, what: str, state: TrialState
 ) -> None:
     assert keep(what).wait(20) == -signal.SIGKILL
@@ -330,7 +332,7 @@ def test_a_worker_without_an_agent_is_ended_at_its_deadline_and_says_so(
     assert "not done within the timeout" in history.trial(1).error
 
 
-def test_native_code_that_lets_no_thread_run_is_ended_by_the_alarm(keep: Keep) -> None:
+def test_complaint_08_native_code_that_lets_no_thread_run_is_ended_by_the_alarm(keep: Keep) -> None:
     process = keep("holds_the_lock")
     assert 12 < float(process.stdout.readline()) <= 14, "the first alarm only sets a second one"
     process.send_signal(signal.SIGALRM)

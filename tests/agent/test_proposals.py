@@ -100,7 +100,7 @@ def test_a_ranker_that_fails_is_replaced_for_that_decision(tmp_path, caplog, beh
     assert reason in caplog.text
 
 
-def test_a_ranker_that_stalls_is_waited_for_until_the_deadline_only(tmp_path) -> None:
+def test_complaint_09_a_ranker_that_stalls_is_waited_for_until_the_deadline_only(tmp_path) -> None:
     release = threading.Event()
 
     def stall(known, pool, rng):

@@ -71,7 +71,7 @@ def test_the_same_seed_and_one_worker_give_the_same_codes_in_the_same_order(make
     assert first != codes("third.db", 8)
 
 
-def test_a_search_in_parts_goes_on_as_one_in_one_go(make_search, tmp_path) -> None:
+def test_complaint_11_a_search_in_parts_goes_on_as_one_in_one_go(make_search, tmp_path) -> None:
     def codes(name: str, *parts: int) -> list[str]:
         for trials in parts:
             search = make_search(

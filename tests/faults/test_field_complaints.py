@@ -1,4 +1,5 @@
-"""What users of such tools complain about, by number and name; each has a test here, or tests elsewhere that show it.
+"""What users of such tools complain about. Each has a test named after it, ``test_complaint_NN_...``, here or where its
+like are: ``pytest -k complaint_05``. docs/testing.md says what was broken on purpose to see each of them fail.
 
 1. The same configuration is proposed again and again, in parallel (optuna#2021, #3055, #1547).
 2. The sampler ignores trials that are still running (optuna#892, #6738).
@@ -20,7 +21,6 @@
 18. The result is lost when the evaluation crashes at its end (autoresearch#7).
 """
 
-import ast
 import re
 import threading
 import time
@@ -40,66 +40,19 @@ from ncode_search.agent.settings import RankerSettings, SearchSettings
 from tests.faults.harness import FaultySearch
 
 TESTS = Path(__file__).parent.parent
-SHOWN_BY = {
-    3: [
-        "faults/test_files.py::test_a_file_that_another_process_locks_makes_the_search_wait",
-        "faults/test_files.py::test_a_reader_that_holds_a_transaction_disturbs_nobody",
-        "agent/test_leases.py::test_a_locked_file_does_not_end_the_renewals",
-    ],
-    4: [
-        "agent/test_history.py::test_racing_processes_start_a_trial_once",
-        "agent/test_leases.py::test_of_racing_processes_one_takes_a_trial_back",
-    ],
-    5: [
-        "agent/test_leases.py::test_kill_9_of_a_caller_leaves_no_zombies",
-        "faults/test_kills.py::test_two_workers_survive_kills_of_whatever_there_is",
-    ],
-    7: [
-        "agent/test_leases.py::test_a_renewal_in_the_last_moment_wins",
-        "agent/test_leases.py::test_a_lease_that_ran_out_is_looked_at_twice",
-        "faults/test_workers.py::test_a_machine_that_sleeps_loses_no_trial_and_doubles_none",
-        "faults/test_workers.py::test_a_clock_that_jumps_ends_no_trial",
-    ],
-    8: [
-        "faults/test_workers.py::test_a_trial_that_takes_its_worker_down_costs_one_attempt",
-        "agent/test_leases.py::test_a_worker_without_an_agent_is_ended_at_its_deadline_and_says_so",
-        "agent/test_leases.py::test_native_code_that_lets_no_thread_run_is_ended_by_the_alarm",
-    ],
-    9: [
-        "agent/test_proposals.py::test_a_ranker_that_stalls_is_waited_for_until_the_deadline_only",
-        "faults/test_rankers.py::test_a_ranker_that_does_everything_wrong_ends_no_search",
-    ],
-    10: [
-        "faults/test_kills.py::test_resume_counts_completions_and_not_numbers",
-        "faults/test_kills.py::test_a_search_killed_at_random_points_is_the_one_it_would_have_been",
-    ],
-    11: ["agent/test_search.py::test_a_search_in_parts_goes_on_as_one_in_one_go"],
-    12: [
-        "faults/test_workers.py::test_no_fate_of_a_worker_ends_the_search_or_is_counted_twice",
-        "agent/test_devices.py::test_a_trial_out_of_memory_fails_at_once_and_leaves_the_next_one_all_of_it",
-    ],
-    13: ["agent/test_ask_and_tell.py::test_equal_codes_are_one_trial_also_after_a_restart"],
-    14: ["faults/test_rankers.py::test_a_server_that_hangs_stammers_or_is_gone_is_used_again_when_it_comes_back"],
-}
 SPACE = SearchSpace({"a": [0, 1, 2], "b": [0, 1, 2]})
 AT_ONCE = RankerSettings(startup=0)
 """The ranker is asked from the first trial on."""
 
 
-def functions_of(file: Path) -> set[str]:
-    return {node.name for node in ast.parse(file.read_text()).body if isinstance(node, ast.FunctionDef)}
-
-
-def test_every_complaint_is_tested_here_or_where_it_is_said() -> None:
-    listed = {int(number) for number in re.findall(r"^(\d+)\. ", __doc__, re.MULTILINE)}
-    here = {
-        int(match[1]) for name in functions_of(Path(__file__)) if (match := re.match(r"test_complaint_(\d+)_", name))
+def test_every_complaint_has_a_test_named_after_it() -> None:
+    listed = re.findall(r"^(\d+)\. ", __doc__, re.MULTILINE)
+    tested = {
+        name
+        for file in TESTS.rglob("test_*.py")
+        for name in re.findall(r"^def test_complaint_(\d\d)_", file.read_text(), re.MULTILINE)
     }
-    assert listed == here | SHOWN_BY.keys() == set(range(1, 19))
-    for pointers in SHOWN_BY.values():
-        for pointer in pointers:
-            file, name = pointer.split("::")
-            assert name in functions_of(TESTS / file), pointer
+    assert sorted(tested) == [f"{int(number):02}" for number in listed] == [f"{number:02}" for number in range(1, 19)]
 
 
 @pytest.mark.parametrize("ranker", ["evolution", "embedded"])

@@ -60,7 +60,7 @@ def test_a_start_on_a_full_disk_is_to_be_tried_again_and_no_reason_to_repair(tmp
             search.finish()
 
 
-def test_a_file_that_another_process_locks_makes_the_search_wait(tmp_path: Path) -> None:
+def test_complaint_03_a_file_that_another_process_locks_makes_the_search_wait(tmp_path: Path) -> None:
     with FaultySearch(tmp_path, "silent", trials=12, workers=2, timeout=1.5, retries=0) as search:
         search.watch_moves()
         process = search.start()
@@ -112,7 +112,7 @@ def test_a_signal_is_heard_while_the_file_is_locked(tmp_path: Path) -> None:
         search.check()
 
 
-def test_a_reader_that_holds_a_transaction_disturbs_nobody(tmp_path: Path) -> None:
+def test_complaint_03_a_reader_that_holds_a_transaction_disturbs_nobody(tmp_path: Path) -> None:
     with FaultySearch(tmp_path, trials=12) as search:
         search.watch_moves()
         with long_reader(search.history):

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.timeout(3600 if LONG else 120)
-def test_a_search_killed_at_random_points_is_the_one_it_would_have_been(tmp_path: Path) -> None:
+def test_complaint_10_a_search_killed_at_random_points_is_the_one_it_would_have_been(tmp_path: Path) -> None:
     """One worker, a deterministic evaluator, the same seed: the same set of (trial number, code)."""
     settings = {"trials": 4 * KILLS, "workers": 1, "seed": 7}
     with FaultySearch(tmp_path / "whole", **settings) as whole, FaultySearch(tmp_path / "killed", **settings) as killed:
@@ -68,7 +68,7 @@ def test_no_report_is_lost_to_a_kill_after_its_checkpoint(tmp_path: Path) -> Non
 
 
 @pytest.mark.timeout(3600 if LONG else 120)
-def test_two_workers_survive_kills_of_whatever_there_is(tmp_path: Path) -> None:
+def test_complaint_05_two_workers_survive_kills_of_whatever_there_is(tmp_path: Path) -> None:
     kills = KILLS // 4
     with FaultySearch(tmp_path, "second", trials=4 * kills) as search:
         search.watch_moves()
@@ -85,7 +85,7 @@ def test_a_worker_that_dies_as_the_search_starts_is_replaced(tmp_path: Path) -> 
         search.check()
 
 
-def test_resume_counts_completions_and_not_numbers(tmp_path: Path) -> None:
+def test_complaint_10_resume_counts_completions_and_not_numbers(tmp_path: Path) -> None:
     """Failed trials do not count towards the target, before and after a restart."""
     space = 'fate = ["exit", "fine"]\nx = [0, 1, 2, 3, 4, 5]'
     with FaultySearch(tmp_path, "hostile", trials=5, workers=1, retries=0, space=space) as search:

@@ -37,7 +37,7 @@ def asking(server: Stub, folder: Path) -> FaultySearch:
     return FaultySearch(folder, "quick", trials=600, workers=1, ranker=ranker)
 
 
-def test_a_ranker_that_does_everything_wrong_ends_no_search(tmp_path: Path) -> None:
+def test_complaint_09_a_ranker_that_does_everything_wrong_ends_no_search(tmp_path: Path) -> None:
     ranker = 'kind = "random"\nstartup = 1\npool = 8\ndeadline = 0.5'
     with FaultySearch(tmp_path, trials=10, workers=1, ranker=ranker) as search:
         search.watch_moves()
@@ -67,7 +67,7 @@ def test_a_model_s_file_may_go_while_it_runs(tmp_path: Path) -> None:
         assert set(reasons(search)) == {"worked"}
 
 
-def test_a_server_that_hangs_stammers_or_is_gone_is_used_again_when_it_comes_back(tmp_path: Path) -> None:
+def test_complaint_14_a_server_that_hangs_stammers_or_is_gone_is_used_again_when_it_comes_back(tmp_path: Path) -> None:
     mood = MoodyServer()
     with Stub(mood) as server, asking(server, tmp_path) as search:
         search.watch_moves()

@@ -40,7 +40,7 @@ def output_size(pid: int) -> int:
         return 0
 
 
-def test_no_fate_of_a_worker_ends_the_search_or_is_counted_twice(hostile) -> None:
+def test_complaint_12_no_fate_of_a_worker_ends_the_search_or_is_counted_twice(hostile) -> None:
     search, _ = hostile
     search.check()
     states = dict(search.rows("SELECT state, count(*) FROM trials GROUP BY state"))
@@ -48,7 +48,7 @@ def test_no_fate_of_a_worker_ends_the_search_or_is_counted_twice(hostile) -> Non
 
 
 @pytest.mark.parametrize("fate", FATES)
-def test_a_trial_that_takes_its_worker_down_costs_one_attempt(hostile, fate: str) -> None:
+def test_complaint_08_a_trial_that_takes_its_worker_down_costs_one_attempt(hostile, fate: str) -> None:
     search, _ = hostile
     code = str(FATES.index(fate))
     ((attempts, failures),) = search.rows(f"SELECT attempt, failures FROM trials WHERE code = '{code}'")
@@ -98,7 +98,7 @@ def test_children_of_a_worker_that_died_with_its_agent_go_when_the_search_goes_o
 
 
 @pytest.mark.timeout(600 if LONG else 120)
-def test_a_machine_that_sleeps_loses_no_trial_and_doubles_none(tmp_path: Path) -> None:
+def test_complaint_07_a_machine_that_sleeps_loses_no_trial_and_doubles_none(tmp_path: Path) -> None:
     """All is stopped for far longer than a trial may take, twice: once everything, once the agent alone."""
     asleep = 60.0 if LONG else 4.0
     with FaultySearch(tmp_path, "second", trials=6, workers=2, timeout=3, retries=0) as search:
@@ -114,7 +114,7 @@ def test_a_machine_that_sleeps_loses_no_trial_and_doubles_none(tmp_path: Path) -
         assert search.rows("SELECT DISTINCT attempt, state FROM trials") == [(1, "complete")]
 
 
-def test_a_clock_that_jumps_ends_no_trial(tmp_path: Path) -> None:
+def test_complaint_07_a_clock_that_jumps_ends_no_trial(tmp_path: Path) -> None:
     """The wall clock of agent and workers is another one at every look, also of an agent that takes trials over."""
     clock = jumping_clock(tmp_path / "clock")
     with FaultySearch(tmp_path, "long", trials=2, timeout=20, retries=0, environment=clock) as search:
