@@ -40,6 +40,13 @@ def test_digits_cnn(make_context: MakeContext, reports: Reports) -> None:
     assert len(reports) == document["evaluator"]["epochs"]
 
 
+def test_digits_asha_is_digits_cnn_trained_for_longer() -> None:
+    plain, longer = (tomllib.loads((EXAMPLES / f"digits_{name}.toml").read_text()) for name in ("cnn", "asha"))
+    assert longer["evaluator"] == {**plain["evaluator"], "epochs": 3 * plain["evaluator"]["epochs"]}
+    assert [longer[table] for table in ("space", "equal")] == [plain[table] for table in ("space", "equal")]
+    assert longer["search"]["least_epochs"] * 2 == longer["evaluator"]["epochs"]
+
+
 @pytest.mark.slow
 def test_digits_mobile(make_context: MakeContext, reports: Reports) -> None:
     _, result = _run_first("digits_mobile.toml", make_context)

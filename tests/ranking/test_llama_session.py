@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from ncode_search.agent.errors import InputError
 from ncode_search.agent.ranking.llama_session import LlamaSession, SessionSettings, log_sum_exp
+from tests.soak.samples import resident
 
 from .tiny_gguf import Shape, TorchLlama, make_weights, quantize, write_tiny_gguf
 
@@ -93,6 +95,16 @@ def test_a_kept_prefix_is_not_decoded_again(session: LlamaSession) -> None:
     session.log_likelihoods([*prompt, 40], [[50]], lambda: calls.append(None))
     assert before > 3
     assert len(calls) == before + 1
+
+
+def test_complaint_15_prompts_that_were_left_behind_take_no_memory(session: LlamaSession) -> None:
+    """As they do on a server, which keeps 8 GiB of them: here about 100 KB each."""
+    prompts = [[2 + at % 5, *session.tokenize_prompt(PROMPT * 8)] for at in range(250)]
+    sizes = []
+    for prompt in prompts:
+        session.log_likelihoods(prompt, [[5]])
+        sizes.append(resident(os.getpid()))
+    assert sizes[-1] - sizes[100] < 4 << 20
 
 
 @pytest.mark.parametrize("call", [3, 7], ids=["in the prompt", "in the branches"])
