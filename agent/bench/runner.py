@@ -102,12 +102,31 @@ def run_jobs(
 
 @contextlib.contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Children that start meanwhile never hear Ctrl-C: their parent does, and ends them."""
+    """Ctrl-C is heard at the end of the block, lest it tear a queue's lock from its `with`; children that start in it
+    never hear it: their parent does, and ends them.
+    """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        with _interrupts_noted():
+            yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _interrupts_noted() -> Iterator[None]:
+    """The mask is this thread's: where a library's thread takes the signal, the handler still runs in this one."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heard: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, _: heard.append(number))
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGINT, handler)
+    if heard:
+        signal.raise_signal(signal.SIGINT)
 
 
 def _wait(futures: Sequence[Future[Any]], advance: Callable[[], None]) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import signal
+import threading
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ncode_search.agent.bench.runner import Plan, run_jobs, run_searches
+from ncode_search.agent.bench.runner import Plan, _interrupts_held, run_jobs, run_searches
 from ncode_search.agent.bench.tasks import Task, read_tasks
 from ncode_search.agent.bench.trials import BenchSettings
 from ncode_search.agent.errors import InputError, NcodeError
@@ -101,3 +103,24 @@ def test_reading_tasks(tmp_path: Path) -> None:
     assert (ordered.rows_of(ordered.codes) == np.arange(36)).all()
     with pytest.raises(InputError, match="--ordered has 3; the table's positions are 0 to 2"):
         read_tasks(path, ["score"], minimize=False, ordered=[3])
+
+
+def test_ctrl_c_waits_for_the_end_of_a_block_whichever_thread_takes_it() -> None:
+    """Raised in the middle of `ProcessPoolExecutor.submit`, it left a queue's lock taken, and the command hung."""
+    done, came = threading.Event(), []
+
+    def hear_it_in_a_block() -> None:
+        with _interrupts_held():
+            os.kill(os.getpid(), signal.SIGINT)  # the taker takes it, this thread has it blocked
+            time.sleep(0.2)
+            came.append("end of the block")
+
+    taker = threading.Thread(target=done.wait)
+    taker.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            hear_it_in_a_block()
+    finally:
+        done.set()
+        taker.join()
+    assert came == ["end of the block"]
