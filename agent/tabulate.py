@@ -23,13 +23,15 @@ from typing import Any
 import numpy as np
 
 from ncode_search import _core
+from ncode_search.agent.database import exists, translated
 from ncode_search.agent.errors import InputError
 from ncode_search.agent.export import cell
 from ncode_search.agent.history import History, Trial
 from ncode_search.agent.observations import Codes
+from ncode_search.agent.run_record import DONE, EXHAUSTED
 from ncode_search.agent.running import exit_code, run_search
 from ncode_search.agent.search_file import SearchFile
-from ncode_search.agent.settings import RankerSettings
+from ncode_search.agent.settings import RankerSettings, SearchSettings
 from ncode_search.agent.space import COUNTED, SearchSpace
 from ncode_search.agent.states import TrialState
 from ncode_search.agent.whole_files import write_atomically
@@ -51,18 +53,44 @@ def tabulate_file(file: SearchFile, output: Path, sample: int | None, *, quiet: 
     Raises `NcodeError` for what stands in its way.
     """
     plan = planned(file.space, sample, file.settings.seed)
-    settings = dataclasses.replace(file.settings.without_stop(), trials=len(plan), prune_after=None)
+    others = _looked_into(file, plan)
     ranker = RankerSettings(kind="random", pool=1, startup=0)
-    outcome = run_search(dataclasses.replace(file, settings=settings, ranker=ranker), quiet=quiet, plan=plan)
-    if outcome.stopped or outcome.best is None:
-        print(f"{outcome.completed} of {len(plan)} configurations are trained; {output} is not written yet.")
-        return exit_code(outcome)
+    to_the_end = dataclasses.replace(file, settings=_to_the_end(file.settings, len(plan) + others), ranker=ranker)
+    outcome = run_search(to_the_end, quiet=quiet, plan=plan)
+    if outcome.how not in (DONE, EXHAUSTED) or outcome.best is None:
+        print(f"{outcome.completed - others} of {len(plan)} configurations are trained; {output} is not written yet.")
+        return exit_code(outcome) or 1
     # Not read-only: the last one to close the file removes its write-ahead log, if it may write.
     with History.attach(file.history) as history:
         rows = table_rows(history, plan)
     write_table(output, rows)
-    print(f"{output}: {_said(len(plan), outcome.completed, rows)}")
+    print(f"{output}: {_said(len(plan), outcome.completed - others, rows)}")
     return 0
+
+
+def _to_the_end(settings: SearchSettings, trials: int) -> SearchSettings:
+    """Nothing ends the run before all is trained, but what fails from the first trial on."""
+    return dataclasses.replace(
+        settings.without_stop(), trials=trials, prune_after=None, patience=None, failure_limit=1.0
+    )
+
+
+def _looked_into(file: SearchFile, plan: Codes) -> int:
+    """How many trials that the history has already are not of the plan, such as those of a search.
+
+    Raises `InputError` where they were trained with another seed: a table is of one.
+    """
+    if not exists(file.history):
+        return 0
+    with translated(file.history), History.read(file.history) as history:
+        trained = [trial.canonical for trial in history.trials(TrialState.COMPLETE)]
+        seeds = {start["settings"]["search"]["seed"] for start in history.starts()} - {file.settings.seed}
+    if trained and seeds:
+        raise InputError(
+            f"{file.history}: its configurations were trained with seed {min(seeds)}, not {file.settings.seed}; "
+            f"give that one as --seed, or another --history"
+        )
+    return len(set(trained) - set(file.space.to_text(plan)))
 
 
 def planned(space: SearchSpace, sample: int | None, seed: int) -> Codes:

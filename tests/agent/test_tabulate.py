@@ -145,7 +145,7 @@ def test_a_stopped_run_writes_no_table(folder: Path, witness: Path) -> None:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=60)
-    assert process.returncode == 0
+    assert process.returncode == 1, "a `tabulate ... && bench ...` goes on without the table"
     assert "of 15 configurations are trained; all.csv.gz is not written yet" in output
     assert not (folder / "all.csv.gz").exists()
 
@@ -159,6 +159,54 @@ def test_failed_configurations_are_left_out_and_told(folder: Path) -> None:
     assert done.returncode == 0
     assert "some.csv: 3 configurations in 3 rows, 5 columns, 3 of 6 failed and are left out" in done.stdout
     assert (folder / "some.csv").read_text().splitlines()[0] == "code,config.a,config.b,value,seconds"
+
+
+FATES = """
+[search]
+history = "s.db"
+retries = 0
+{more}
+[space]
+a = ["fine", "raise"]
+b = {numbers}
+[evaluator]
+kind = "python"
+function = "trial_functions:hostile"
+"""
+
+
+def test_neither_patience_nor_a_rate_of_failures_cuts_a_table_short(folder: Path) -> None:
+    more = "patience = 2\nfirst_failures = 99\nfailure_limit = 0.1\nfailure_window = 3"
+    (folder / "search.toml").write_text(FATES.format(more=more, numbers=[*range(12)]))
+    done = ncode(folder, "tabulate", "search.toml", "-o", "all.csv")
+    assert done.returncode == 0
+    assert "all.csv: 12 configurations in 12 rows, 5 columns, 12 of 24 failed and are left out" in done.stdout
+
+
+def test_a_tabulation_that_pauses_writes_no_table(folder: Path) -> None:
+    (folder / "search.toml").write_text(FATES.format(more="first_failures = 1", numbers=[0]).replace('"fine", ', ""))
+    done = ncode(folder, "tabulate", "search.toml", "-o", "all.csv")
+    assert done.returncode == 3
+    assert "0 of 1 configurations are trained; all.csv is not written yet" in done.stdout
+    assert not (folder / "all.csv").exists()
+
+
+def test_a_table_is_of_one_seed(folder: Path) -> None:
+    tabulate = ("tabulate", "search.toml", "-o", "all.csv.gz", "--sample")
+    assert ncode(folder, *tabulate, "4").returncode == 0
+    other = ncode(folder, *tabulate, "9", "--seed", "1")
+    said = "all.db: its configurations were trained with seed 0, not 1; give that one as --seed, or another --history"
+    assert (other.returncode, other.stderr) == (2, f"ncode: {said}\n")
+
+
+def test_what_a_search_has_tried_before_is_no_part_of_the_plan_s_count(folder: Path) -> None:
+    (folder / "search.toml").write_text((folder / "search.toml").read_text().replace(STOP, ""))
+    assert ncode(folder, "run", "search.toml", "--ranker", "random", "--seed", "0").returncode == 0
+    arguments = ("tabulate", "search.toml", "-o", "all.csv.gz", "--sample", "6", "--history", "search.db")
+    done = ncode(folder, *arguments)
+    assert "6 configurations in" in done.stdout
+    assert "failed" not in done.stdout
+    assert len({row["canon"] for row in rows_of(folder / "all.csv.gz")}) == 6
 
 
 EDGES = {"a": (0, 1), "b": (0, 2), "c": (1, 2)}
