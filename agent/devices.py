@@ -12,9 +12,10 @@ from __future__ import annotations
 import dataclasses
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ncode_search.agent import cgroup
 from ncode_search.agent.errors import InputError
 from ncode_search.agent.settings import SearchSettings
 
@@ -54,8 +55,11 @@ def assign(wanted: SearchSettings) -> list[Device]:
     Raises `InputError` where there is no such device, or not enough memory on it.
     """
     gpus = {gpu.name: gpu for gpu in list_gpus()}
+    memory = {"cpu": cpu_memory(), **{name: gpu.memory for name, gpu in gpus.items()}}
     names = _named(wanted.devices, list(gpus))
-    room = {name: _room(name, gpus[name].memory if name in gpus else cpu_memory(), wanted) for name in names}
+    if wanted.devices == "auto":
+        names = _large_enough(names, memory, wanted.memory_bytes)
+    room = {name: _room(name, memory[name], wanted) for name in names}
     slots = [name for turn in range(max(room.values())) for name in names if turn < room[name]]
     if wanted.workers is not None:
         slots = _take(slots, wanted)
@@ -87,13 +91,15 @@ def list_gpus() -> list[Gpu]:
 
 
 def available_cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """CPU cores that this process may use, by its affinity and the limits of its container."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, cgroup.core_limit() or cores)
 
 
 def cpu_memory() -> int:
-    """Bytes of memory of this machine."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    """Bytes of memory of this machine, or of this container."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(memory, cgroup.memory_limit() or memory)
 
 
 def gibibytes(count: int) -> str:
@@ -124,6 +130,11 @@ def _named(devices: str | Sequence[str], gpus: list[str]) -> list[str]:
                 f"[search] devices: there is no {name}; this machine has {there} (`ncode doctor` lists them)"
             )
     return names
+
+
+def _large_enough(names: list[str], memory: Mapping[str, int | None], need: int | None) -> list[str]:
+    """Those that a trial fits on, as far as is known; all where it fits on none, which is refused then."""
+    return [name for name in names if (has := memory[name]) is None or has >= (need or 0)] or names
 
 
 def _room(name: str, memory: int | None, wanted: SearchSettings) -> int:

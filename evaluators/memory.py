@@ -10,6 +10,7 @@ from typing import Any
 _SIGNS = (
     "DefaultCPUAllocator: ",
     "CUDA error: out of memory",
+    "CUDA driver error: out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
 )

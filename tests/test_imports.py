@@ -22,6 +22,7 @@ ORDER = [
     },
     {
         "agent.process_tree",
+        "agent.cgroup",
         "agent.declared",
         "agent.observations",
         "agent.functions",

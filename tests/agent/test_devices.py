@@ -95,6 +95,7 @@ def test_memory_says_how_many_fit(with_gpus) -> None:
     assert Counter(names(memory=need)) == {"cuda:0": 2, "cuda:1": 4}
     assert names(memory=need, workers=5) == ["cuda:0", "cuda:1"] * 2 + ["cuda:1"]
     assert names(memory=need, workers_per_device=2) == ["cuda:0", "cuda:1"] * 2
+    assert names(memory="30 GiB") == ["cuda:1"], "a GPU that is too small is not asked for by name"
     assert len(names(devices="cpu", memory="1 MiB")) == available_cores()
     assert names(devices="cpu", memory=f"{cpu_memory()} B") == ["cpu"]
 
@@ -103,7 +104,10 @@ def test_memory_says_how_many_fit(with_gpus) -> None:
     ("wanted", "said"),
     [
         ({"devices": ["cuda:2"]}, "devices: there is no cuda:2; this machine has cpu, cuda:0, cuda:1"),
-        ({"memory": "30 GiB"}, "memory: of trials of 30 GiB, none can be on cuda:0, which has 24 GiB"),
+        (
+            {"memory": "30 GiB", "devices": ["cuda:0", "cuda:1"]},
+            "memory: of trials of 30 GiB, none can be on cuda:0, which has 24 GiB",
+        ),
         ({"memory": "2 TiB"}, "memory: of trials of 2,048 GiB, none can be on cuda:0"),
         (
             {"memory": "20 GiB", "workers_per_device": 2},
