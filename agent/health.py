@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from ncode_search.agent.leases import CALLER, LEASE, seconds_left
 from ncode_search.agent.processes import ProcessId
 from ncode_search.agent.run_record import RunRecord
 from ncode_search.agent.states import TrialState
-from ncode_search.agent.wording import duration, last_line, size
+from ncode_search.agent.wording import duration, size
 
 HOUR = 3600.0
 
@@ -126,7 +125,7 @@ def examine(history: History, now: float | None = None) -> Health:
         longest=max((seconds for _, seconds in recent), default=0.0),
         per_hour=_rate_now(history, run, now),
         per_hour_overall=0.0 if first is None else completed / max(last - first, 1.0) * HOUR,
-        failures=_failures(history),
+        failures=history.failures(),
         recent=len(recent),
         recent_failed=sum(state == TrialState.FAILED.value for state, _ in recent),
         decisions=decisions,
@@ -198,11 +197,6 @@ def _decisions(history: History, since: float) -> tuple[int, int]:
         history, "SELECT count(*), coalesce(sum(fallback), 0) FROM decisions WHERE decided_at > ?", since
     )
     return total, fallbacks
-
-
-def _failures(history: History) -> dict[str, int]:
-    errors = history.db.conn.execute("SELECT error FROM trials WHERE state = 'failed'")
-    return dict(Counter(last_line(error) for (error,) in errors).most_common())
 
 
 def _running(trial: Trial, now: float) -> RunningTrial:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from ncode_search.agent.errors import IllegalTransitionError
 from ncode_search.agent.records import Duplicate, Narrowing, Objective, Trial
 from ncode_search.agent.space import SearchSpace
 from ncode_search.agent.states import TrialState
+from ncode_search.agent.wording import last_line
 
 
 class HistoryReader:
@@ -124,6 +126,11 @@ class HistoryReader:
         """With which settings the search was started, each time: ``at``, in seconds since 1970, and ``settings``."""
         rows = self._db.conn.execute("SELECT started_at, settings FROM starts ORDER BY id")
         return [{"at": at, "settings": json.loads(text)} for at, text in rows]
+
+    def failures(self) -> dict[str, int]:
+        """Failed trials by the last line of their error, the most frequent first."""
+        errors = self._db.conn.execute("SELECT error FROM trials WHERE state = 'failed'")
+        return dict(Counter(last_line(error) for (error,) in errors).most_common())
 
     def was_ranked_by(self, model: str | None) -> bool:
         """Whether an earlier start could use this model, which is named as in the settings."""

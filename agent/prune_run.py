@@ -42,10 +42,18 @@ def prune_file(file: SearchFile, output: Path, epochs: int, keep: int | float) -
     others = ", ".join(f"{name} = {option}" for name, option in config.items() if name not in saliency)
     yield f"supernet of {', '.join(saliency)}: {epochs} epochs, random paths name {accuracy:.1%} of the images; {saved}"
     yield f"the rest stood at {others}" if others else "there is nothing else in the space"
+    if not _has_learned(accuracy, supernet):
+        yield "That is hardly better than chance, and so is what follows: train it for longer (--supernet-epochs)."
     yield ""
     yield from _table(pruned, saliency)
     yield ""
     yield f"{output}: {pruned.space.size:,} of {pruned.full.size:,} codes"
+
+
+def _has_learned(accuracy: float, supernet: Any) -> bool:
+    """Whether it has come a tenth of the way from chance to naming all images."""
+    chance = 1 / supernet.network.head.out_features
+    return accuracy >= chance + 0.1 * (1 - chance)
 
 
 def standing(positions: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
@@ -78,8 +86,9 @@ def _check_output(file: SearchFile, output: Path) -> None:
         raise InputError(f"{output}: there is no folder {output.parent}; make it first")
     if output.suffix != ".toml":
         raise InputError(f"{output}: a search file is a .toml; name it so")
-    if output.exists():
-        raise InputError(f"{output}: is there already; name another with -o, or remove it")
+    for path in (output, output.with_suffix(".safetensors"), output.with_suffix(".db")):
+        if path.exists():
+            raise InputError(f"{path}: is there already; name another with -o, or remove it")
 
 
 def _as_safetensors(weights: Mapping[str, Any]) -> bytes:

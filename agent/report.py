@@ -24,6 +24,8 @@ from ncode_search.agent.states import TrialState
 
 FORECASTS = 32
 """Newest forecasts whose errors `status` shows."""
+_SHOWN = 3
+"""Reasons of failures that are shown where no trial completed."""
 
 
 @dataclass
@@ -135,6 +137,8 @@ def summary(history: History, outcome: Outcome, space: SearchSpace) -> str:
     lines = [_ending(outcome, space)]
     if outcome.best is not None:
         lines += ["", *best_lines(outcome.best, space)]
+    elif not outcome.paused:  # which has said why
+        lines += [f"  {count} failed: {error}" for error, count in [*history.failures().items()][:_SHOWN]]
     fallbacks = fallback_lines(history)
     return "\n".join([*lines, *fallbacks])
 

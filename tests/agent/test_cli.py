@@ -133,6 +133,14 @@ def test_a_code_that_the_table_does_not_have_is_a_failed_trial(folder: Path) -> 
     assert "UnknownCodeError" in ncode(folder, "trials", "table.db").stdout
 
 
+def test_a_search_without_any_score_says_why(folder: Path) -> None:
+    fails = TOML[: TOML.index("[evaluator]")].replace("seed = 3", "first_failures = 99\nretries = 0")
+    (folder / "search.toml").write_text(f'{fails}[evaluator]\nkind = "python"\nfunction = "math:sqrt"\n')
+    done = ncode(folder, "run", "search.toml", "--quiet")
+    assert done.returncode == 1
+    assert "27 codes; all were tried, 0 of them completed.\n  27 failed: TypeError: " in done.stdout
+
+
 def test_a_whole_search_that_fails_pauses_and_exits_with_3(folder: Path) -> None:
     (folder / "mine.py").write_text("def evaluate(config, context):\n    raise OSError('no data')\n")
     text = TOML.replace(

@@ -123,6 +123,7 @@ def test_a_supernet_is_trained_and_saved_and_the_new_file_runs(tmp_path: Path) -
     (tmp_path / "small.toml").write_text(SMALL)
     done = ncode(tmp_path, "prune", "small.toml", "--supernet-epochs", "1", "--keep", "2")
     assert (done.returncode, done.stderr) == (0, "")
+    assert "That is hardly better than chance" in done.stdout
     assert "supernet of cell.0-1: 1 epochs, random paths name" in done.stdout
     assert "the rest stood at stem.width = 4" in done.stdout
     assert "drops none 0 (no weights)" in done.stdout
@@ -136,6 +137,9 @@ def test_a_supernet_is_trained_and_saved_and_the_new_file_runs(tmp_path: Path) -
     again = ncode(tmp_path, "prune", "small.toml")
     assert again.returncode == 2
     assert again.stderr == "ncode: small_pruned.toml: is there already; name another with -o, or remove it\n"
+    (tmp_path / "small_pruned.toml").unlink()
+    again = ncode(tmp_path, "prune", "small.toml")
+    assert again.stderr == "ncode: small_pruned.safetensors: is there already; name another with -o, or remove it\n"
 
 
 @pytest.mark.parametrize(
