@@ -52,7 +52,7 @@ def prune_file(file: SearchFile, output: Path, epochs: int, keep: int | float) -
 
 def _has_learned(accuracy: float, supernet: Any) -> bool:
     """Whether it has come a tenth of the way from chance to naming all images."""
-    chance = 1 / supernet.network.head.out_features
+    chance: float = 1 / supernet.network.head.out_features
     return accuracy >= chance + 0.1 * (1 - chance)
 
 

@@ -96,7 +96,7 @@ class Notes(Observer):
         """Milliseconds."""
         query = "SELECT seconds FROM decisions ORDER BY trial DESC LIMIT ?"
         with History.read(self._history) as history:
-            return 1000 * median(row[0] for row in history.db.conn.execute(query, [MEASURED]))
+            return 1000.0 * float(median(row[0] for row in history.db.conn.execute(query, [MEASURED])))
 
 
 def measure_loop(ranker: str, workers: int, sizes: list[int], folder: Path) -> None:
