@@ -1,5 +1,7 @@
-"""A search over the functions of `trial_functions`, with a witness file beside its history."""
+"""A search over the functions of `trial_functions`, with a witness file beside its history; races of processes."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -41,3 +43,22 @@ def make_search(tmp_path: Path, witness: Path) -> Callable[..., Search]:
         return Search(space, evaluator=evaluator, folder=HERE, **settings)
 
     return make
+
+
+@pytest.fixture
+def raced() -> Callable[..., list[int]]:
+    """What racers of `history_writers`, a process an argument, print together if all begin at the same time."""
+
+    def race(name: str, path: Path, *arguments: int) -> list[int]:
+        command, pipe = [sys.executable, str(HERE / "history_writers.py"), name, str(path)], subprocess.PIPE
+        racers = [subprocess.Popen([*command, str(one)], text=True, stdin=pipe, stdout=pipe) for one in arguments]
+        for racer in racers:
+            assert racer.stdout.readline() == "ready\n"
+        for racer in racers:
+            racer.stdin.write("go\n")
+            racer.stdin.flush()
+        printed = [racer.communicate(timeout=60)[0] for racer in racers]
+        assert [racer.returncode for racer in racers] == [0] * len(racers)
+        return sorted(int(number) for text in printed for number in text.split())
+
+    return race

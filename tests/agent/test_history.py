@@ -296,15 +296,15 @@ def test_writers_in_many_processes_do_not_disturb_each_other(path: Path) -> None
         assert all(trial.value == trial.id for trial in history.trials())
 
 
-def test_racing_processes_add_a_code_once(path: Path) -> None:
+def test_racing_processes_add_a_code_once(raced, path: Path) -> None:
     History.open(path, SPACE, OBJECTIVE).close()
-    assert output_of([spawn("race_for_codes", path, 1000 * number) for number in range(1, 4)]) == list(range(100))
+    assert raced("race_for_codes", path, 1000, 2000, 3000) == list(range(100))
 
 
-def test_complaint_04_racing_processes_start_a_trial_once(path: Path, history: History) -> None:
+def test_complaint_04_racing_processes_start_a_trial_once(raced, path: Path, history: History) -> None:
     for trial in range(1, 101):
         history.add(trial, f"code{trial}", "random")
-    assert output_of([spawn("race_to_start", path, 100) for _ in range(3)]) == list(range(1, 101))
+    assert raced("race_to_start", path, 100, 100, 100) == list(range(1, 101))
 
 
 def kill_after(process: subprocess.Popen[str], lines: int) -> int:

@@ -41,17 +41,11 @@ def history(path: Path) -> Iterator[History]:
 # Taking back
 
 
-def test_complaint_04_of_racing_processes_one_takes_a_trial_back(path: Path, history: History) -> None:
+def test_complaint_04_of_racing_processes_one_takes_a_trial_back(raced, path: Path, history: History) -> None:
     for trial in range(1, 101):
         history.add(trial, f"code{trial}", "random")
         history.start(trial, ELSEWHERE, "cpu")
-    command = [sys.executable, str(HERE / "history_writers.py"), "race_to_take_back", str(path), "100"]
-    pipe = subprocess.PIPE
-    racers = [subprocess.Popen(command, text=True, stdin=pipe, stdout=pipe, stderr=pipe) for _ in range(3)]
-    for racer in racers:
-        assert racer.stderr.readline() == "ready\n"
-    won = [racer.communicate("go\n", timeout=60)[0].split() for racer in racers]
-    assert sorted(int(trial) for each in won for trial in each) == list(range(1, 101))
+    assert raced("race_to_take_back", path, 100, 100, 100) == list(range(1, 101))
     assert history.counts()[TrialState.QUEUED] == 100
 
 

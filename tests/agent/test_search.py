@@ -12,6 +12,7 @@ from ncode_search import NcodeError, SearchSpace
 from ncode_search.agent.errors import HistoryError, InputError
 from ncode_search.agent.history import History, Objective, Trial
 from ncode_search.agent.observer import Observer
+from ncode_search.agent.ranking.baselines import RandomRanker
 from ncode_search.agent.settings import RankerSettings
 from ncode_search.agent.states import TrialState
 from ncode_search.agent.worker import Task
@@ -84,6 +85,25 @@ def test_complaint_11_a_search_in_parts_goes_on_as_one_in_one_go(make_search, tm
         return [trial.code for trial in trials_of(search)]
 
     assert codes("parts.db", 3, 6, 7, 20) == codes("whole.db", 20)
+
+
+def test_complaint_11_no_decision_draws_the_numbers_of_another_also_after_a_restart(make_search) -> None:
+    pools, numbers = [], set()
+
+    class Notes(RandomRanker):
+        def score(self, known, pool, rng):
+            pools.append(set(map(tuple, pool)))
+            numbers.add(rng.random())
+            return super().score(known, pool, rng)
+
+    space = SearchSpace({f"p{at}": [0, 1, 2, 3] for at in range(20)})
+    for _ in range(2):
+        settings = {"ranker": Notes(), "ranker_settings": RankerSettings(startup=0)}
+        with make_search(None, space=space, **settings) as search:
+            for _ in range(3):
+                search.tell(search.ask(), error="no score")  # from which nothing is bred: all pools are uniform
+    assert len(numbers) == len(pools) == 6
+    assert len(set.union(*pools)) == sum(map(len, pools))
 
 
 def test_evaluators_get_the_seed(make_search) -> None:

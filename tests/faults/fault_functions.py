@@ -49,6 +49,13 @@ def silent(config, context):
     return value_of(config)
 
 
+def silent_half_second(config, context):
+    witness("begin", context.code, os.getpid())
+    time.sleep(0.5)
+    witness("end", context.code, os.getpid(), value_of(config))
+    return value_of(config)
+
+
 def second(config, context):
     return evaluate(config, context, 1.0)
 

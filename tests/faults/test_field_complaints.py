@@ -21,7 +21,9 @@ like are: ``pytest -k complaint_05``. docs/testing.md says what was broken on pu
 18. The result is lost when the evaluation crashes at its end (autoresearch#7).
 """
 
+import contextlib
 import re
+import sqlite3
 import threading
 import time
 from pathlib import Path
@@ -146,6 +148,38 @@ def test_complaint_16_a_decision_costs_as_much_after_20000_trials_as_after_500()
         return min(spent)
 
     assert seconds(20_000) < 3 * seconds(500) + 0.001
+
+
+def test_complaint_16_a_search_of_20000_trials_asks_and_tells_as_fast_as_one_of_500(tmp_path: Path) -> None:
+    """All of it, the file included: what a decision looks at must not be read from the history every time."""
+    space = SearchSpace({f"p{at}": [0, 1, 2, 3] for at in range(20)})
+
+    def seconds(trials: int) -> float:
+        settings = {"history": tmp_path / f"{trials}.db", "ranker": "evolution", "ranker_settings": AT_ONCE}
+        with Search(space, **settings) as search:
+            search.tell(search.ask(), 0.0)
+        add_complete(settings["history"], space, trials)
+        spent = []
+        with Search(space, **settings) as search:
+            for value in range(9):
+                began = time.process_time()
+                search.tell(search.ask(), float(value))
+                spent.append(time.process_time() - began)
+        return min(spent[1:])  # the first opens the file
+
+    assert seconds(20_000) < 2 * seconds(500) + 0.005
+
+
+def add_complete(history: Path, space: SearchSpace, trials: int) -> None:
+    """So many trials, after the first one, as if they had been evaluated."""
+    texts = space.to_text(np.random.default_rng(0).integers(0, 4, size=(trials, len(space)), dtype=np.uint8))
+    rows = [(number, text, text, 1 / number) for number, text in enumerate(texts, 2)]
+    with contextlib.closing(sqlite3.connect(history)) as db, db:
+        db.executemany(
+            "INSERT INTO trials (id, code, canonical, state, value, attempt, proposed_by, created_at, finished_at) "
+            "VALUES (?, ?, ?, 'complete', ?, 1, 'evolution', 0, 0)",
+            rows,
+        )
 
 
 def test_complaint_17_workers_are_spread_over_the_gpus_there_are(monkeypatch: pytest.MonkeyPatch) -> None:

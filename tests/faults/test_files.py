@@ -73,6 +73,19 @@ def test_complaint_03_a_file_that_another_process_locks_makes_the_search_wait(tm
         assert search.rows("SELECT DISTINCT state, failures FROM trials") == [("complete", 0)]
 
 
+def test_complaint_03_a_result_that_meets_a_lock_outlasts_its_trial_s_deadline(tmp_path: Path) -> None:
+    with FaultySearch(tmp_path, "silent_half_second", trials=4, workers=2, timeout=1.5, retries=0) as search:
+        search.watch_moves()
+        process = search.start()
+        wait_for(lambda: search.count("begin") > search.count("end"))
+        time.sleep(0.2)  # so that the workers alone have something to write, and the agent looks at its clock
+        with locked(search.history):
+            time.sleep(4)
+        search.wait(process)
+        search.check()
+        assert search.rows("SELECT DISTINCT state, failures FROM trials") == [("complete", 0)]
+
+
 def test_a_start_that_waits_for_the_lock_shares_one_write_ahead_log_with_its_workers(tmp_path: Path) -> None:
     """Whoever held the lock closes the file, and must not take itself for the last one and remove the log."""
     with FaultySearch(tmp_path, trials=8) as search:
