@@ -1,8 +1,9 @@
 """``kind = "lora-generate"``: adapters for a causal language model that completes prompts, or continues texts.
 
 Any causal language model of Hugging Face's. `lora_space` says what a space may name, `lora_training` how it is trained.
-Examples are packed into rows of up to `max_tokens`, where none sees another. The score is the loss of the validation
-completions, in nats a token, or the chrF of what the model writes for their prompts.
+Examples are packed into rows of up to `max_tokens`, where none sees another; models that cannot keep them apart get one
+a row. The score is the loss of the validation completions, in nats a token, or the chrF of what the model writes for
+their prompts.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import InitVar, dataclass, field
 from itertools import chain
+from logging import getLogger
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,8 @@ from ncode_search.evaluators.text_files import Row, read_parts
 SCORES = ("loss", "chrf")
 IGNORED = -100
 """The label of tokens that are not learned, as transformers and torch have it."""
+_APART = 0.2
+"""Rounding to bfloat16 is far below this, and a model that does not know of packing is at 1."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,10 @@ class PackedRows:
     """Prompts to complete."""
     references: list[str]
     """What was to come after each of them."""
+    packed: bool = True
+    """Whether rows may be of several examples; else the model is told no positions, which it may not know what to do
+    with.
+    """
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -71,11 +79,9 @@ class PackedRows:
         ids = [[*chain.from_iterable(one.prompt + one.completion for one in row)] for row in rows]
         labels = [[*chain.from_iterable(one.labels for one in row)] for row in rows]
         positions = [[*chain.from_iterable(range(len(one)) for one in row)] for row in rows]
-        inputs = {
-            "input_ids": _padded(ids, self.padding),
-            "labels": _padded(labels, IGNORED),
-            "position_ids": _padded(positions, 0),
-        }
+        inputs = {"input_ids": _padded(ids, self.padding), "labels": _padded(labels, IGNORED)}
+        if self.packed:
+            inputs["position_ids"] = _padded(positions, 0)
         return Batch(inputs, int((inputs["labels"] != IGNORED).sum()))
 
 
@@ -122,9 +128,12 @@ class LoraGenerateEvaluator(LoraEvaluator):
         # With a cache, transformers does not tell packed examples apart.
         self._load_base(AutoModelForCausalLM, folder, train_head=False, use_cache=False)
         check_length("max_tokens", self.max_tokens, self._base.model)
-        self._set_up({key: self._packed(key, part) for key, part in rows.items()})
+        apart = keeps_apart(self._base.model, min(16, self.max_tokens // 2))
+        if not apart:
+            getLogger(__name__).warning("%s sees one packed example from another: rows are of one example", self.model)
+        self._set_up({key: self._packed(key, part, apart) for key, part in rows.items()})
 
-    def _packed(self, key: str, rows: Sequence[Row]) -> PackedRows:
+    def _packed(self, key: str, rows: Sequence[Row], apart: bool) -> PackedRows:
         examples = [part for row in rows for part in self._examples(row) if len(part) > max(1, len(part.prompt))]
         if not examples:
             raise EvaluatorError(
@@ -135,7 +144,8 @@ class LoraGenerateEvaluator(LoraEvaluator):
             raise EvaluatorError(f"[evaluator] {key}: no row has a {self.prompt} to complete; give some or no generate")
         prompts = [self._tokens(row.text(self.prompt))[-self.max_tokens :] for row in asked]
         references = [row.text(self.completion) for row in asked]
-        return PackedRows(_pack(examples, self.max_tokens), self._tokenizer.pad_token_id, prompts, references)
+        packed = _pack(examples, self.max_tokens) if apart else [[example] for example in examples]
+        return PackedRows(packed, self._tokenizer.pad_token_id, prompts, references, apart)
 
     def _examples(self, row: Row) -> list[Example]:
         """One example, or a whole text in pieces."""
@@ -186,6 +196,28 @@ class LoraGenerateEvaluator(LoraEvaluator):
             new = tokens[:, inputs["input_ids"].shape[1] :]
             written += self._tokenizer.batch_decode(new, skip_special_tokens=True)
         return written
+
+
+@torch.no_grad()
+def keeps_apart(model: Any, length: int) -> bool:
+    """Whether a causal language model reads the second of two packed examples, of `length` tokens, as it reads it alone.
+
+    What the first one changes where the second goes on from it is the measure, so that no precision, size or scale of
+    the model matters.
+    """
+    random, words = torch.Generator().manual_seed(0), model.get_input_embeddings().num_embeddings
+    first, other, second = torch.randint(words, (3, length), generator=random).to(model.device)
+    rows = torch.stack([torch.cat([first, second]), torch.cat([other, second])])
+    try:
+        positions = torch.arange(length, device=model.device).repeat(2, 2)
+        packed = model(input_ids=rows, position_ids=positions).logits[:, length:].float()
+    except Exception:  # of whatever kind: there are models without positions
+        return False
+    # In rows of the same shape, which rounding depends on; no token sees what is behind it.
+    going_on = model(input_ids=rows).logits[:, length:].float()
+    alone = model(input_ids=rows.roll(length, 1)).logits[:, :length].float()
+    is_unseen = (packed[0] - packed[1]).norm() < _APART * (going_on[0] - going_on[1]).norm()
+    return bool(is_unseen and (packed - alone).norm() < _APART * (going_on - alone).norm())
 
 
 def _pack(examples: Sequence[Example], size: int) -> list[list[Example]]:

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from ncode_search.evaluators.base import Context, DivergedError, EvaluatorError
-from ncode_search.evaluators.lora_generate import IGNORED, Example, LoraGenerateEvaluator, PackedRows
+from ncode_search.evaluators.lora_generate import IGNORED, Example, LoraGenerateEvaluator, PackedRows, keeps_apart
 
-from .tiny_models import ANIMALS, write_decoder, write_encoder, write_lines, write_prompts
+from .tiny_models import ANIMALS, write_another_decoder, write_decoder, write_encoder, write_lines, write_prompts
 
 pytestmark = pytest.mark.usefixtures("frozen_libraries")
 
@@ -50,11 +51,17 @@ def test_learns_to_write(tmp_path: Path, make_context: MakeContext, reports: Rep
 
 
 @torch.no_grad()
-def test_the_untrained_loss_is_that_of_every_example_alone(tmp_path: Path, make_context: MakeContext) -> None:
+@pytest.mark.parametrize(("kind", "packed"), [("llama", 4), ("gpt2", 4), ("opt", 1), ("bloom", 1), ("mamba", 1)])
+def test_the_untrained_loss_is_that_of_every_example_alone(
+    tmp_path: Path, make_context: MakeContext, caplog: pytest.LogCaptureFixture, kind: str, packed: int
+) -> None:
+    if kind != "llama":
+        write_another_decoder(tmp_path / "decoder", kind)
     evaluator = _evaluator(tmp_path)
     rows = evaluator._sets["val"]
     assert isinstance(rows, PackedRows)
-    assert max(len(row) for row in rows.rows) == 4
+    assert max(len(row) for row in rows.rows) == packed
+    assert ("decoder sees one packed example from another: rows are of one example" in caplog.text) == (packed == 1)
     total, count = 0.0, 0
     for example in (one for row in rows.rows for one in row):
         ids = torch.tensor([example.prompt + example.completion])
@@ -64,6 +71,21 @@ def test_the_untrained_loss_is_that_of_every_example_alone(tmp_path: Path, make_
         count += len(wanted)
     measured = evaluator._judge(evaluator._base.model, "val", make_context())
     assert measured["val_loss"] == pytest.approx(total / count, rel=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "apart"), [("llama", True), ("gpt2", True), ("opt", False), ("bloom", False)])
+@pytest.mark.parametrize("scale", [0.02, 0.2])
+@pytest.mark.parametrize("length", [1, 8])
+def test_whether_examples_are_kept_apart_is_seen_in_any_precision(
+    tmp_path: Path, kind: str, apart: bool, scale: float, length: int
+) -> None:
+    if kind == "llama":
+        write_decoder(tmp_path)
+    else:
+        write_another_decoder(tmp_path, kind, initializer_range=scale)
+    for dtype in (torch.float32, torch.bfloat16):
+        model = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=dtype, use_cache=False)
+        assert keeps_apart(model, length) == apart
 
 
 def test_only_completions_are_learned(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
     BertConfig,
     BertModel,
     LlamaConfig,
@@ -58,6 +60,23 @@ def write_decoder(folder: Path, width: int = 16, layers: int = 2, positions: int
         bos_token_id=None, eos_token_id=5, initializer_range=0.2,
     )  # fmt: skip
     LlamaForCausalLM(config).save_pretrained(folder)
+    write_tokenizer(folder)
+    return folder
+
+
+def write_another_decoder(folder: Path, kind: str, **settings: Any) -> Path:
+    """A causal language model of a kind that is no Llama."""
+    torch.manual_seed(0)
+    heads, sizes = {"num_attention_heads": 2}, {"hidden_size": 16, "num_hidden_layers": 2}
+    shapes: dict[str, dict[str, Any]] = {
+        "opt": {**sizes, **heads, "ffn_dim": 32, "word_embed_proj_dim": 16, "max_position_embeddings": 64},
+        "bloom": {"hidden_size": 16, "n_layer": 2, "n_head": 2},
+        "gpt2": {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64},
+        "mamba": {**sizes, "state_size": 4},
+    }
+    special = {"vocab_size": len(WORDS), "pad_token_id": 0, "bos_token_id": None, "eos_token_id": 5}
+    config = AutoConfig.for_model(kind, **{**shapes[kind], **special, "initializer_range": 0.2, **settings})
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     write_tokenizer(folder)
     return folder
 
