@@ -8,7 +8,9 @@ worker, so that only the worker pays for their imports.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +51,29 @@ def build(
         check_options(cls, options, where="[evaluator]", owner=f'kind = "{kind}"')
     except OptionError as error:
         raise EvaluatorError(str(error)) from None
-    evaluator: Evaluator = cls(**options, folder=folder)
-    _check_goal(kind, evaluator, goal)
-    check_space = getattr(evaluator, "check_space", None)
-    if check_space is not None:
-        check_space(space)
+    with _in_one_line(kind):
+        evaluator: Evaluator = cls(**options, folder=folder)
+        _check_goal(kind, evaluator, goal)
+        check_space = getattr(evaluator, "check_space", None)
+        if check_space is not None:
+            check_space(space)
     return evaluator
+
+
+@contextmanager
+def _in_one_line(kind: str) -> Iterator[None]:
+    """Turn what no evaluator expects, libraries having errors of all kinds, into a line that says where it arose."""
+    try:
+        yield
+    except EvaluatorError:
+        raise
+    except Exception as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise EvaluatorError(
+            f'[evaluator] kind = "{kind}" cannot be set up: {reason} ({Path(last.filename).name}, line {last.lineno}); '
+            "correct the keys or the files that they name"
+        ) from error
 
 
 def _check_goal(kind: str, evaluator: Evaluator, goal: str | None) -> None:

@@ -41,10 +41,10 @@ class Row:
 
 
 def read_parts(folder: Path, **files: str) -> dict[str, list[Row]]:
-    """The rows of several files by the keys of ``[evaluator]`` that name them, but for those left empty; see
+    """The rows of several files by the keys of ``[evaluator]`` that name them, but for a ``test`` left empty; see
     `read_rows`.
     """
-    return {key: read_rows(key, name, folder) for key, name in files.items() if name}
+    return {key: read_rows(key, name, folder) for key, name in files.items() if name or key != "test"}
 
 
 def read_rows(key: str, name: str, folder: Path) -> list[Row]:
@@ -57,6 +57,8 @@ def read_rows(key: str, name: str, folder: Path) -> list[Row]:
     Raises:
         EvaluatorError: for a file that is missing, empty, or not what its name says.
     """
+    if not name:
+        raise EvaluatorError(f'[evaluator] {key} = "" names no file; name one that ends in {", ".join(SUFFIXES)}')
     file = folder / Path(name).expanduser()
     if file.suffix not in SUFFIXES:
         raise EvaluatorError(f'[evaluator] {key} = "{name}": its name must end in {", ".join(SUFFIXES)}')

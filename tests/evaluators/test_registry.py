@@ -133,3 +133,21 @@ def test_tables_and_functions_need_no_torch(table_folder: Path, monkeypatch: pyt
         monkeypatch.setitem(sys.modules, name, None)
     build("table", {"path": "table.csv", "metric": "accuracy"}, table_folder, {"a": [0, 1]})
     build("python", {"function": "math:hypot"}, table_folder, {})
+
+
+def test_what_no_evaluator_expects_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(*_: Any) -> None:
+        raise LookupError("no such\nlayer")
+
+    monkeypatch.setattr("ncode_search.evaluators.cnn.digits", read)
+    message = _refused("cnn", {}, tmp_path)
+    assert message.startswith(
+        '[evaluator] kind = "cnn" cannot be set up: LookupError: no such layer (test_registry.py,'
+    )
+
+
+def test_errors_of_a_users_module_name_it(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("raise LookupError('no such\\nlayer')")
+    assert _refused("python", {"function": "mine.py:evaluate"}, tmp_path) == (
+        '[evaluator] function = "mine.py:evaluate": importing it raised LookupError: no such layer; repair the module'
+    )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ncode_search.evaluators.base import EvaluatorError
-from ncode_search.evaluators.text_files import read_rows
+from ncode_search.evaluators.text_files import read_parts, read_rows
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,14 @@ def test_refuses_a_file(tmp_path: Path, name: str, content: bytes, message: str)
         read_rows("train", name, tmp_path)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("empty", ["train", "val"])
+def test_only_a_test_may_be_left_empty(tmp_path: Path, empty: str) -> None:
+    (tmp_path / "a.txt").write_text("one")
+    files = {"train": "a.txt", "val": "a.txt", "test": ""}
+    assert list(read_parts(tmp_path, **files)) == ["train", "val"]
+    with pytest.raises(EvaluatorError) as error:
+        read_parts(tmp_path, **{**files, empty: ""})
+    said = f'[evaluator] {empty} = "" names no file; name one that ends in .csv, .tsv, .jsonl, .txt'
+    assert str(error.value) == said
