@@ -12,7 +12,7 @@ import importlib.util
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from logging import ERROR, getLogger
 from pathlib import Path
 from typing import Any
@@ -105,7 +105,29 @@ def load_pretrained(
     fresh = _modules_without_weights(report, model, source, heads)
     fully = (*heads, *(name for name in fresh if not name.startswith(tuple(heads))))
     _make_trainable(model, fully)
-    return Pretrained(model, find_targets(model), fully, fresh)
+    return _with_possible_targets(Pretrained(model, find_targets(model), fully, fresh))
+
+
+def _with_possible_targets(base: Pretrained) -> Pretrained:
+    """Without the modules that PEFT refuses adapters for, such as Mamba's ``out_proj``."""
+    targets = base.targets
+    if _can_adapt(base, targets.names):
+        return base
+    names = {name for name in targets.names if _can_adapt(base, [name])}
+    if not names:
+        raise EvaluatorError(
+            f"[evaluator] model: PEFT has no adapters for {', '.join(targets.names)} of a "
+            f"{type(base.model).__name__}; give another model"
+        )
+    return replace(base, targets=replace(targets, modules=tuple(one for one in targets.modules if one.name in names)))
+
+
+def _can_adapt(base: Pretrained, names: list[str]) -> bool:
+    try:
+        base.adapted({"rank": 1, "targets": names}, str(base.model.device))
+    except Exception:  # of whatever kind: each of PEFT's layers has its own
+        return False
+    return True
 
 
 def _make_trainable(model: Any, fully: Iterable[str]) -> None:

@@ -19,15 +19,13 @@ from transformers import (
     GPT2LMHeadModel,
     SwinConfig,
     SwinModel,
-    UperNetConfig,
-    UperNetForSemanticSegmentation,
 )
 
 from ncode_search.evaluators.base import EvaluatorError
 from ncode_search.evaluators.lora_space import MOST_RANK, NoAdapterError, check_space, find_targets, lora_config
 from ncode_search.evaluators.pretrained import Pretrained, image_scale, load_pretrained, load_tokenizer, model_path
 
-from .tiny_models import write_encoder, write_segmenter
+from .tiny_models import write_another_decoder, write_encoder, write_segmenter, write_upernet
 
 BERT = [
     *(f"attention.self.{name}" for name in ("query", "key", "value")),
@@ -81,14 +79,7 @@ def test_the_layers_of_models_with_stages(tmp_path: Path) -> None:
 
 
 def test_a_model_that_names_no_body(tmp_path: Path) -> None:
-    make: Any = SwinConfig
-    backbone = make(
-        image_size=32, embed_dim=8, depths=[2, 1], num_heads=[1, 1], window_size=4, out_features=["stage1", "stage2"]
-    )
-    config: Any = UperNetConfig(
-        backbone_config=backbone, hidden_size=8, pool_scales=[1], auxiliary_in_channels=16, auxiliary_channels=8
-    )
-    UperNetForSemanticSegmentation(config).save_pretrained(tmp_path)
+    write_upernet(tmp_path)
     model = _load(AutoModelForSemanticSegmentation, tmp_path)
     assert model.fully == ("decode_head", "auxiliary_head")
     assert all(module.path.startswith("backbone.") for module in model.targets.modules)
@@ -103,6 +94,26 @@ def test_gpt2_weights_are_transposed() -> None:
     adapted = Pretrained(model, targets, (), ()).adapted({"targets": "c_attn", "rank": 2}, "cpu")
     trained = sum(weight.numel() for weight in adapted.parameters() if weight.requires_grad)
     assert trained == 2 * 2 * (8 + 24)
+
+
+def test_modules_that_peft_refuses_are_not_offered(tmp_path: Path) -> None:
+    write_another_decoder(tmp_path, "mamba")
+    model = _load(AutoModelForCausalLM, tmp_path, train_head=False)
+    assert model.targets.names == [f"mixer.{name}_proj" for name in ("in", "x", "dt")]
+    assert _refused(model, {"target.out_proj": [True]}).endswith(
+        "the model has no such module in its layers; it has mixer.in_proj, mixer.x_proj, mixer.dt_proj"
+    )
+    assert model.adapted({"targets": "all"}, "cpu") is not None
+
+
+def test_a_model_of_which_peft_refuses_every_module_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise NotImplementedError("no such layer")
+
+    write_encoder(tmp_path)
+    monkeypatch.setattr("ncode_search.evaluators.pretrained.get_peft_model", refuse)
+    with pytest.raises(EvaluatorError, match="PEFT has no adapters for attention.self.query, .* give another model"):
+        _load(AutoModelForSequenceClassification, tmp_path)
 
 
 def test_a_model_without_layers_is_refused() -> None:

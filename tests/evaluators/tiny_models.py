@@ -20,9 +20,16 @@ from transformers import (
     BertModel,
     LlamaConfig,
     LlamaForCausalLM,
+    MobileViTConfig,
+    MobileViTForSemanticSegmentation,
     PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaModel,
     SegformerConfig,
     SegformerForSemanticSegmentation,
+    SwinConfig,
+    UperNetConfig,
+    UperNetForSemanticSegmentation,
 )
 
 ANIMALS = ("cat", "dog", "cow", "hen", "pig")
@@ -47,6 +54,18 @@ def write_encoder(folder: Path, layers: int = 2) -> Path:
         max_position_embeddings=32, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, initializer_range=0.2,
     )  # fmt: skip
     BertModel(config).save_pretrained(folder)
+    write_tokenizer(folder)
+    return folder
+
+
+def write_roberta(folder: Path, positions: int) -> Path:
+    """A RoBERTa: its first token has the position 1, behind the number of the padding token."""
+    make: Any = RobertaConfig
+    config = make(
+        vocab_size=len(WORDS), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
+        max_position_embeddings=positions, pad_token_id=0,
+    )  # fmt: skip
+    RobertaModel(config).save_pretrained(folder)
     write_tokenizer(folder)
     return folder
 
@@ -90,6 +109,29 @@ def write_segmenter(folder: Path, classes: int = 2) -> Path:
         strides=[2, 2], num_attention_heads=[1, 2], mlp_ratios=[2, 2], decoder_hidden_size=16, num_labels=classes,
     )  # fmt: skip
     SegformerForSemanticSegmentation(config).save_pretrained(folder)
+    return folder
+
+
+def write_upernet(folder: Path) -> Path:
+    """A Swin of three stages, which pools a whole image into one pixel and normalises that over the batch."""
+    backbone: Any = SwinConfig
+    stages = {"depths": [1, 1, 1], "num_heads": [1, 1, 1], "out_features": ["stage1", "stage2", "stage3"]}
+    body = backbone(image_size=32, embed_dim=8, window_size=2, **stages)
+    head: Any = UperNetConfig
+    shape = {"hidden_size": 8, "pool_scales": [1], "auxiliary_in_channels": 32, "auxiliary_channels": 8}
+    config = head(backbone_config=body, **shape)
+    UperNetForSemanticSegmentation(config).save_pretrained(folder)
+    return folder
+
+
+def write_mobilevit(folder: Path) -> Path:
+    """A MobileViT, which pools as UperNet does."""
+    make: Any = MobileViTConfig
+    config = make(
+        image_size=32, hidden_sizes=[8, 8, 8], neck_hidden_sizes=[4, 4, 4, 8, 8, 8, 8], num_attention_heads=2,
+        aspp_out_channels=8, atrous_rates=[1, 2, 3],
+    )  # fmt: skip
+    MobileViTForSemanticSegmentation(config).save_pretrained(folder)
     return folder
 
 
