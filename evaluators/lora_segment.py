@@ -11,12 +11,11 @@ from dataclasses import InitVar, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch.nn.functional import interpolate
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 from transformers import AutoModelForSemanticSegmentation
 
-from ncode_search.evaluators.base import Context, EvaluatorError
+from ncode_search.evaluators.base import Context
 from ncode_search.evaluators.lora_training import Examples, LoraEvaluator
 from ncode_search.evaluators.masked_images import UNLABELLED, MaskedImages, count_classes, read_masked_images
 from ncode_search.evaluators.options import require
@@ -58,22 +57,24 @@ class LoraSegmentEvaluator(LoraEvaluator):
             semantic_loss_ignore_index=UNLABELLED,
         )
         self._check_size(parts["train"])
+        self._check_batches(parts["train"])
         self._set_up(parts)
 
-    @torch.no_grad()
     def _check_size(self, images: MaskedImages) -> None:
         """Refuse an image size that the model cannot read."""
-        model = self._base.model.eval()
-        pixels = images.batch([0]).inputs["pixel_values"].to(model.device)
-        try:
-            with self._autocast(str(model.device)):
-                model(pixel_values=pixels)
-        except (RuntimeError, ValueError, AssertionError) as error:
-            reason = " ".join(str(error).split())
-            raise EvaluatorError(
-                f"[evaluator] image_size = {self.image_size}: the model cannot read such images ({reason}); "
-                "take the size that it was trained with"
-            ) from error
+        wrong = f"image_size = {self.image_size}: the model cannot read such images"
+        mend = "take the size that it was trained with"
+        self._try(self._base.model.eval(), images.batch([0]).inputs, wrong, mend)
+
+    def _check_batches(self, images: MaskedImages) -> None:
+        """Refuse batches that the model cannot be trained on, as some cannot on a single image."""
+        count = self._smallest_batch(images)
+        wrong = f"batch_size = {self.batch_size}: the model cannot be trained on a batch of {count}, and train/ has one"
+        # A copy: what it sees in training changes the statistics of batch normalisation.
+        model = self._base.adapted({"rank": 1}, str(self._base.model.device)).train()
+        self._try(
+            model, images.batch([0] * count).inputs, wrong, "change it: batches are equally large, as far as can be"
+        )
 
     @property
     def _measures(self) -> tuple[str, ...]:

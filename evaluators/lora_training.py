@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,9 +21,9 @@ import numpy as np
 import torch
 
 from ncode_search.evaluators import lora_space
-from ncode_search.evaluators.base import Context, DivergedError, Pruned, Result
+from ncode_search.evaluators.base import Context, DivergedError, EvaluatorError, Pruned, Result
 from ncode_search.evaluators.options import require
-from ncode_search.evaluators.pretrained import PRECISIONS, QUANTIZATIONS, Pretrained, load_pretrained
+from ncode_search.evaluators.pretrained import PRECISIONS, QUANTIZATIONS, Pretrained, check_length, load_pretrained
 from ncode_search.evaluators.torch_state import import_compiler, trial_state
 
 
@@ -139,6 +140,32 @@ class LoraEvaluator(ABC):
         require(0 < self.max_grad_norm < math.inf, "max_grad_norm", self.max_grad_norm, "a positive number")
         require(self.precision in PRECISIONS, "precision", self.precision, " or ".join(PRECISIONS))
         require(self.quantization in QUANTIZATIONS, "quantization", self.quantization, ", ".join(QUANTIZATIONS))
+
+    @torch.no_grad()
+    def _try(self, model: Any, inputs: Mapping[str, torch.Tensor], wrong: str, mend: str) -> None:
+        """Refuse an option with which no trial could run: where `model` cannot read `inputs`, `wrong` says what it is.
+
+        Raises `EvaluatorError`.
+        """
+        device = self._base.model.device
+        try:
+            with self._autocast(str(device)):
+                model(**{name: tensor.to(device) for name, tensor in inputs.items()})
+        except (RuntimeError, ValueError, AssertionError, IndexError) as error:
+            reason = " ".join(str(error).split())
+            raise EvaluatorError(f"[evaluator] {wrong} ({reason}); {mend}") from error
+
+    def _check_length(self, max_tokens: int, longest: list[int]) -> None:
+        """Refuse a `max_tokens` that the model has no positions for; `longest` is a row of so many tokens."""
+        check_length("max_tokens", max_tokens, self._base.model)
+        # Some have fewer than their configuration says: RoBERTa's begin behind the number of its padding token.
+        wrong = f"max_tokens = {max_tokens}: the model cannot read so many"
+        self._try(self._base.model, {"input_ids": torch.tensor([longest])}, wrong, "lower it")
+
+    def _smallest_batch(self, examples: Examples) -> int:
+        """How many examples are in the smallest batch of an epoch of training."""
+        steps = _parts(range(len(examples)), self.batch_size * self.accumulation)
+        return min(len(batch) for step in steps for batch in _parts(step, self.batch_size))
 
     def _set_up(self, sets: Mapping[str, Examples]) -> None:
         object.__setattr__(self, "_sets", sets)
@@ -263,8 +290,10 @@ class _Training:
 
 
 def _parts(numbers: Sequence[int], size: int) -> Iterator[Sequence[int]]:
-    """Parts of `size`, the last one perhaps smaller."""
-    return (numbers[start : start + size] for start in range(0, len(numbers), size))
+    """Parts of up to `size`, equal but for one number: batch normalisation cannot train on a last part of one."""
+    count = -(-len(numbers) // size)
+    bounds = [len(numbers) * part // count for part in range(count + 1)]
+    return (numbers[start:end] for start, end in pairwise(bounds))
 
 
 def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 from ncode_search.evaluators.base import Context, DivergedError, EvaluatorError
 from ncode_search.evaluators.lora_segment import LoraSegmentEvaluator
 
-from .tiny_models import write_encoder, write_scenes, write_segmenter
+from .tiny_models import write_encoder, write_mobilevit, write_scenes, write_segmenter, write_upernet
 
 pytestmark = pytest.mark.usefixtures("frozen_libraries")
 
@@ -161,6 +161,18 @@ def test_refuses_an_image_size_that_the_model_cannot_read(folder: Path) -> None:
     message = _refused(folder, image_size=1)
     assert "image_size = 1: the model cannot read such images (" in message
     assert message.endswith("; take the size that it was trained with")
+
+
+@pytest.mark.parametrize("write", [write_upernet, write_mobilevit])
+def test_no_batch_is_too_small_to_be_normalised(
+    tmp_path: Path, make_context: MakeContext, write: Callable[[Path], Path]
+) -> None:
+    write(tmp_path / "segmenter")
+    write_scenes(tmp_path, size=32, parts={"train": 5, "val": 1})
+    assert 0 <= _evaluator(tmp_path, image_size=32, epochs=1)(CONFIG, make_context()).value <= 1
+    message = _refused(tmp_path, image_size=32, batch_size=2)
+    assert "batch_size = 2: the model cannot be trained on a batch of 1, and train/ has one (" in message
+    assert message.endswith("; change it: batches are equally large, as far as can be")
 
 
 def test_refuses_a_model_of_another_kind(folder: Path) -> None:
