@@ -19,7 +19,7 @@ from transformers import AutoModelForSequenceClassification
 from ncode_search.evaluators.base import Context, EvaluatorError
 from ncode_search.evaluators.lora_training import Batch, Examples, LoraEvaluator
 from ncode_search.evaluators.options import require
-from ncode_search.evaluators.pretrained import check_length, load_tokenizer
+from ncode_search.evaluators.pretrained import load_tokenizer
 from ncode_search.evaluators.text_files import Row, read_parts
 
 SCORES = ("accuracy", "macro_f1")
@@ -82,7 +82,8 @@ class LoraClassifyEvaluator(LoraEvaluator):
             num_labels=len(classes),
             pad_token_id=tokenizer.pad_token_id,
         )
-        check_length("max_tokens", self.max_tokens, self._base.model)
+        longest = tokenizer("a " * self.max_tokens, truncation=True, max_length=self.max_tokens)["input_ids"]
+        self._check_length(self.max_tokens, longest)
         self._set_up({key: self._encoded(part, classes, tokenizer) for key, part in rows.items()})
 
     def _classes(self, rows: Mapping[str, list[Row]]) -> list[str]:

@@ -22,7 +22,7 @@ from transformers import AutoModelForCausalLM
 from ncode_search.evaluators.base import Context, EvaluatorError
 from ncode_search.evaluators.lora_training import Batch, Examples, LoraEvaluator
 from ncode_search.evaluators.options import require
-from ncode_search.evaluators.pretrained import check_length, load_tokenizer
+from ncode_search.evaluators.pretrained import load_tokenizer
 from ncode_search.evaluators.text_files import Row, read_parts
 
 SCORES = ("loss", "chrf")
@@ -127,11 +127,22 @@ class LoraGenerateEvaluator(LoraEvaluator):
         object.__setattr__(self, "_tokenizer", load_tokenizer(self.model, folder))
         # With a cache, transformers does not tell packed examples apart.
         self._load_base(AutoModelForCausalLM, folder, train_head=False, use_cache=False)
-        check_length("max_tokens", self.max_tokens, self._base.model)
+        longest = self._tokens("a " * self.max_tokens)[: self.max_tokens]
+        self._check_length(self.max_tokens, longest)
         apart = keeps_apart(self._base.model, min(16, self.max_tokens // 2))
         if not apart:
             getLogger(__name__).warning("%s sees one packed example from another: rows are of one example", self.model)
-        self._set_up({key: self._packed(key, part, apart) for key, part in rows.items()})
+        sets = {key: self._packed(key, part, apart) for key, part in rows.items()}
+        self._check_writing(max((len(prompt) for part in sets.values() for prompt in part.prompts), default=0), longest)
+        self._set_up(sets)
+
+    def _check_writing(self, prompt: int, tokens: list[int]) -> None:
+        """Refuse completions that the model has no positions for behind the longest prompt, made of any `tokens`."""
+        length = prompt + self.max_new_tokens - 1  # it need not read the last one
+        if prompt and length > len(tokens):
+            wrong = f"max_new_tokens = {self.max_new_tokens}: the model cannot go on from a prompt of {prompt} tokens"
+            row = torch.tensor([(tokens * length)[:length]])
+            self._try(self._base.model, {"input_ids": row}, wrong, "lower it, or max_tokens")
 
     def _packed(self, key: str, rows: Sequence[Row], apart: bool) -> PackedRows:
         examples = [part for row in rows for part in self._examples(row) if len(part) > max(1, len(part.prompt))]
@@ -200,7 +211,7 @@ class LoraGenerateEvaluator(LoraEvaluator):
 
 @torch.no_grad()
 def keeps_apart(model: Any, length: int) -> bool:
-    """Whether a causal language model reads the second of two packed examples, of `length` tokens, as it reads it alone.
+    """Whether a causal language model reads the second of two packed examples, of `length` tokens each, as if alone.
 
     What the first one changes where the second goes on from it is the measure, so that no precision, size or scale of
     the model matters.

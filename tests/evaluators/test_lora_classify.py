@@ -15,7 +15,7 @@ from ncode_search.evaluators.base import Context, DivergedError, EvaluatorError,
 from ncode_search.evaluators.lora_classify import LoraClassifyEvaluator
 from ncode_search.evaluators.lora_space import NoAdapterError
 
-from .tiny_models import write_decoder, write_encoder, write_lines, write_texts
+from .tiny_models import write_decoder, write_encoder, write_lines, write_roberta, write_texts
 
 pytestmark = pytest.mark.usefixtures("frozen_libraries")
 
@@ -211,6 +211,18 @@ def test_refuses_modules_that_the_model_has_not(tmp_path: Path) -> None:
 )
 def test_refuses_impossible_options(tmp_path: Path, options: dict[str, Any], message: str) -> None:
     assert _refused(tmp_path, **options) == f"[evaluator] {message}"
+
+
+def test_refuses_texts_longer_than_the_positions_behind_the_padding_token(
+    tmp_path: Path, make_context: MakeContext
+) -> None:
+    write_roberta(tmp_path / "encoder", positions=34)
+    long = [{"text": f"the {kind} " * 20, "label": kind} for kind in ("cat", "oak")]
+    options = {"train": write_lines(tmp_path / "long.jsonl", long), "val": "long.jsonl", "epochs": 1}
+    assert 0 <= _evaluator(tmp_path, **options, max_tokens=33)({}, make_context()).value <= 1
+    message = _refused(tmp_path, **options, max_tokens=34)
+    assert message.startswith("[evaluator] max_tokens = 34: the model cannot read so many (")
+    assert message.endswith("); lower it")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")

@@ -165,6 +165,17 @@ def test_refuses_prompts_that_are_not_there(tmp_path: Path) -> None:
     assert "line 1: completion is ' '; it must be text that is not empty" in _refused(tmp_path, train=empty)
 
 
+def test_refuses_completions_longer_than_the_positions(tmp_path: Path, make_context: MakeContext) -> None:
+    write_another_decoder(tmp_path / "decoder", "gpt2", n_positions=32)
+    long = [{"prompt": "the " * 27, "completion": "cat"}]
+    options = {"val": write_lines(tmp_path / "long.jsonl", long), "max_tokens": 32, "generate": 1, "epochs": 1}
+    result = _evaluator(tmp_path, **options, max_new_tokens=6)(CONFIG, make_context())
+    assert "val_chrf" in result.metrics
+    message = _refused(tmp_path, **options, max_new_tokens=7)
+    assert message.startswith("[evaluator] max_new_tokens = 7: the model cannot go on from a prompt of 27 tokens (")
+    assert message.endswith("); lower it, or max_tokens")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
