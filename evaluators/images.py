@@ -14,7 +14,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from ncode_search.evaluators.base import EvaluatorError
-from ncode_search.evaluators.picture_files import open_picture
+from ncode_search.evaluators.picture_files import check_contrast, open_picture
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,8 @@ def _is_grey(split: Split) -> bool:
 
 
 def with_statistics(train: Split, val: Split, test: Split | None, classes: int) -> ImageData:
-    """The data with the mean and spread of its training images."""
+    """The data with the mean and spread of its training images; raises `EvaluatorError` where all are one colour."""
+    check_contrast(train.images)
     pixels = train.images.float()
     std, mean = torch.std_mean(pixels, dim=(0, 2, 3), correction=0)
     std = torch.where(std > 0, std, 1.0)

@@ -4,19 +4,51 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import torch
 from PIL import Image
 
 from ncode_search.evaluators.base import EvaluatorError
 
+_MOST_GREY = 2**16 - 1
+
 
 def open_picture(file: Path, mode: str | None = None) -> Image.Image:
-    """A whole picture in memory, in Pillow's `mode`; None: in its own. Raises `EvaluatorError` for another file."""
+    """A whole picture in memory, in Pillow's `mode`; None: in its own.
+
+    Raises `EvaluatorError` for another file, and for pixels that have no range to convert them by.
+    """
     try:
         with Image.open(file) as image:
-            opened: Image.Image = image.copy() if mode is None else image.convert(mode)
+            opened: Image.Image = image.copy() if mode is None else _in_8_bits(image, file).convert(mode)
             return opened
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = " ".join(str(error).split())
         raise EvaluatorError(
             f"[evaluator] data: cannot read {file} as an image ({reason}); repair or remove it"
         ) from error
+
+
+def _in_8_bits(image: Image.Image, file: Path) -> Image.Image:
+    """The same, but that grey of 16 bits is scaled by its whole range: Pillow would cut off what is above 255."""
+    if image.mode != "F" and not image.mode.startswith("I"):
+        return image
+    pixels = np.asarray(image)
+    if image.mode == "F" or pixels.min() < 0 or pixels.max() > _MOST_GREY:
+        raise EvaluatorError(
+            f"[evaluator] data: the pixels of {file} go from {pixels.min()} to {pixels.max()} (mode {image.mode}), "
+            "which is grey of neither 8 nor 16 bits; save it as such"
+        )
+    return Image.fromarray(np.rint(pixels / (_MOST_GREY / 255)).astype(np.uint8))
+
+
+def check_contrast(images: torch.Tensor) -> None:
+    """Refuse images to train on, shape ``(n, channels, height, width)``, that are all of one colour.
+
+    Raises `EvaluatorError`.
+    """
+    if bool((images == images[:1, :, :1, :1]).all()):
+        colour = ", ".join(map(str, images[0, :, 0, 0].tolist()))
+        raise EvaluatorError(
+            f"[evaluator] data: all pixels of all training images are {colour}, of 0 to 255; give images that differ"
+        )

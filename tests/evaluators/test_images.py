@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from ncode_search.evaluators.base import EvaluatorError
 from ncode_search.evaluators.images import digits, divided_folder, image_folder
+from ncode_search.evaluators.picture_files import open_picture
 
 
 def test_digits_are_divided_by_the_seed_alone() -> None:
@@ -134,3 +136,33 @@ def test_a_class_too_small_to_be_divided(picture_folder: Path) -> None:
         file.unlink()
     with pytest.raises(EvaluatorError, match="train/digit1 has 5 images, to be divided .*; give it at least 6"):
         divided_folder(picture_folder / "train", image_size=8, split_seed=0)
+
+
+@pytest.mark.parametrize(("mode", "dtype"), [("I;16", "<u2"), ("I;16B", ">u2"), ("I", "<i4")])
+def test_grey_of_16_bits_is_scaled_by_its_whole_range(tmp_path: Path, mode: str, dtype: str) -> None:
+    numbers = np.array([[0, 257, 128 * 257, 65535]], dtype)
+    Image.frombytes(mode, (4, 1), numbers.tobytes()).save(tmp_path / "a.tif")
+    with Image.open(tmp_path / "a.tif") as image:
+        assert image.mode == mode
+    assert np.asarray(open_picture(tmp_path / "a.tif", "RGB"))[0].tolist() == [[n] * 3 for n in (0, 1, 128, 255)]
+    assert np.asarray(open_picture(tmp_path / "a.tif")).max() == 65535, "numbers of classes stay what they are"
+
+
+@pytest.mark.parametrize(("pixels", "mode"), [([0, 65536], "I"), ([-1, 3], "I"), ([0.0, 1.0], "F")])
+def test_refuses_pixels_that_have_no_range(tmp_path: Path, pixels: list[float], mode: str) -> None:
+    Image.fromarray(np.array([pixels], "int32" if mode == "I" else "float32")).save(tmp_path / "a.tif")
+    with pytest.raises(EvaluatorError) as error:
+        open_picture(tmp_path / "a.tif", "RGB")
+    assert str(error.value) == (
+        f"[evaluator] data: the pixels of {tmp_path}/a.tif go from {pixels[0]} to {pixels[1]} (mode {mode}), "
+        "which is grey of neither 8 nor 16 bits; save it as such"
+    )
+
+
+def test_refuses_training_images_that_are_all_of_one_colour(picture_folder: Path) -> None:
+    for file in (picture_folder / "train").rglob("*.png"):
+        Image.new("L", (8, 8), 255).save(file)
+    message = "[evaluator] data: all pixels of all training images are 255, of 0 to 255; give images that differ"
+    assert _refused(picture_folder) == message
+    Image.new("L", (8, 8), 254).save(picture_folder / "train" / "digit0" / "0.png")
+    assert len(image_folder(picture_folder, image_size=8).train) == 60
