@@ -125,7 +125,7 @@ class CnnEvaluator:
         """Accuracies are fractions from 0 to 1.
 
         Raises:
-            DivergedError: when the training loss is not finite.
+            DivergedError: when the training loss is not finite, or the outputs for the validation images are not.
         """
         with trial_state(context.seed, context.device, context.threads):
             return self._evaluate(config, context)
@@ -167,12 +167,10 @@ class CnnEvaluator:
         for epoch in range(done + 1, recipe.epochs + 1):
             order = torch.randperm(len(self._images.train), generator=training.shuffle)
             train_loss = self._train(training, recipe, order, context, penalty)
-            if not math.isfinite(train_loss):
-                raise DivergedError(
-                    f"the training loss is {train_loss} in epoch {epoch}; a lower learning_rate may help"
-                )
+            _require_finite("the training loss is", train_loss, epoch)
             schedule.step()
             val_accuracy = self._accuracy(network, self._images.val, recipe, device)
+            _require_finite("an output for the validation images is no number: the accuracy is", val_accuracy, epoch)
             training.checkpoint(context, epoch, val_accuracy)
             context.report(epoch, val_accuracy=val_accuracy, train_loss=train_loss)
         return val_accuracy
@@ -198,12 +196,14 @@ class CnnEvaluator:
 
     @torch.no_grad()
     def _accuracy(self, network: nn.Module, split: Split, recipe: Recipe, device: str) -> float:
-        """The fraction of the split's images that the network names rightly."""
+        """The fraction of the split's images that the network names rightly; NaN where an output is no number."""
         network.eval()
-        correct = torch.zeros((), dtype=torch.int64, device=device)
+        correct = torch.zeros((), device=device)
         for images, labels in self._images.batches(split, torch.arange(len(split)), self.batch_size, device):
-            correct += (recipe.logits(network, images).argmax(1) == labels).sum()
-        return int(correct) / len(split)
+            logits = recipe.logits(network, images)
+            right = (logits.argmax(1) == labels).sum()
+            correct += torch.where(logits.isfinite().all(), right, math.nan)
+        return float(correct) / len(split)
 
 
 @dataclass(frozen=True)
@@ -244,3 +244,8 @@ class _Training:
         self.shuffle.set_state(state["shuffle"])
         set_random_state(context.device, state["random"])
         return int(state["epoch"]), float(state["val_accuracy"])
+
+
+def _require_finite(what: str, value: float, epoch: int) -> None:
+    if not math.isfinite(value):
+        raise DivergedError(f"{what} {value} in epoch {epoch}; a lower learning_rate may help")

@@ -121,6 +121,16 @@ def test_a_diverging_training_fails_without_a_score(
     assert reports == []
 
 
+def test_weights_that_diverge_in_the_last_step_fail_without_a_score(
+    tmp_path: Path, make_context: MakeContext, reports: Reports
+) -> None:
+    """The one batch of the one epoch still has a loss."""
+    said = "an output for the validation images is no number: the accuracy is nan in epoch 1; a lower learning_rate may"
+    with pytest.raises(DivergedError, match=said):
+        _evaluator(tmp_path, learning_rate=1e30, batch_size=1000)(SMALL, make_context())
+    assert reports == []
+
+
 def test_trains_on_a_folder(picture_folder: Path, make_context: MakeContext) -> None:
     evaluator = _evaluator(picture_folder.parent, data="pictures", image_size=8, epochs=8)
     result = evaluator({**SMALL, "cell.0-2": "maxpool", "cell.1-2": "conv7x7"}, make_context())
