@@ -13,7 +13,7 @@ from PIL import Image
 
 from ncode_search.evaluators.base import EvaluatorError
 from ncode_search.evaluators.lora_training import Batch
-from ncode_search.evaluators.picture_files import open_picture
+from ncode_search.evaluators.picture_files import check_contrast, open_picture
 
 UNLABELLED = 255
 """The value of a mask's pixels that count for nothing."""
@@ -61,7 +61,9 @@ def read_masked_images(folder: Path, size: int) -> dict[str, MaskedImages]:
         EvaluatorError: for what is missing, what is no image, or an image and a mask that do not fit.
     """
     parts = ["train", "val"] + ["test"] * (folder / "test").exists()
-    return {part: MaskedImages(*_read_part(folder / part, size)) for part in parts}
+    read = {part: MaskedImages(*_read_part(folder / part, size)) for part in parts}
+    check_contrast(read["train"].images)
+    return read
 
 
 def count_classes(parts: Mapping[str, MaskedImages], classes: int) -> int:
@@ -106,7 +108,10 @@ def _named(folder: Path) -> dict[str, Path]:
         raise EvaluatorError(
             f"[evaluator] data: there is no folder {folder}; give train/images/, train/masks/, val/images/, val/masks/"
         )
-    files = {file.stem: file for file in sorted(folder.iterdir()) if file.suffix.lower() in _SUFFIXES}
+    files: dict[str, Path] = {}
+    for file in sorted(file for file in folder.iterdir() if file.suffix.lower() in _SUFFIXES):
+        if (other := files.setdefault(file.stem, file)) != file:
+            raise EvaluatorError(f"[evaluator] data: {other} and {file.name} have one name; rename or remove either")
     if not files:
         raise EvaluatorError(f"[evaluator] data: {folder} has no images ({', '.join(_SUFFIXES)}); give some")
     return files

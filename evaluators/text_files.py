@@ -37,7 +37,10 @@ class Row:
     def label(self, key: str) -> str:
         """A field that names a class: text, or a whole number; raises `EvaluatorError` for another."""
         value = self.fields.get(key)
-        return str(value) if type(value) in (int, bool) else self.text(key)
+        name = str(value) if type(value) in (int, bool) else self.text(key)
+        if name.strip().lower() == "nan":
+            raise EvaluatorError(f"[evaluator] {self.where}: {key} is {name}, no class; correct or remove the row")
+        return name
 
 
 def read_parts(folder: Path, **files: str) -> dict[str, list[Row]]:

@@ -165,6 +165,10 @@ def test_refuses_labels_that_are_none(tmp_path: Path) -> None:
     assert "line 1: no text of train has the class 'stone'; it has animal, plant" in _refused(tmp_path, val=unknown)
     number = write_lines(tmp_path / "number.jsonl", [{"text": "the cat", "label": 0.5}])
     assert "number.jsonl, line 1: label is 0.5; it must be text" in _refused(tmp_path, train=number)
+    (tmp_path / "none.csv").write_text("text,label\nthe cat,animal\nthe oak,NaN\n")
+    assert "none.csv, line 3: label is NaN, no class; correct or remove the row" in _refused(tmp_path, train="none.csv")
+    (tmp_path / "empty.csv").write_text("text,label\nthe cat,animal\nthe oak,\n")
+    assert "line 3: label is ''; it must be text that is not empty" in _refused(tmp_path, train="empty.csv")
     nameless = write_lines(tmp_path / "nameless.jsonl", [{"text": "the cat"}])
     assert "line 1: there is no label, only text; name another" in _refused(tmp_path, train=nameless)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,16 @@ def test_refuses_data_that_is_not_there(folder: Path) -> None:
 def test_refuses_images_and_masks_of_different_sizes(folder: Path) -> None:
     Image.new("L", (8, 4)).save(folder / "scenes" / "train" / "masks" / "0.png")
     assert "0.png has 16x16 pixels, its mask 8x4; make them alike" in _refused(folder)
+
+
+def test_refuses_images_of_one_colour_and_two_of_one_name(folder: Path) -> None:
+    images = folder / "scenes" / "train" / "images"
+    shutil.copy(images / "3.png", images / "3.jpg")
+    assert f"data: {images}/3.jpg and 3.png have one name; rename or remove either" in _refused(folder)
+    (images / "3.jpg").unlink()
+    for file in images.iterdir():
+        Image.new("RGB", (16, 16), "white").save(file)
+    assert "all pixels of all training images are 255, 255, 255, of 0 to 255; give" in _refused(folder)
 
 
 def test_refuses_masks_that_hold_no_classes(folder: Path) -> None:
