@@ -48,7 +48,6 @@ from ncode_search.agent.outcome import Outcome
 from ncode_search.agent.proposals import Proposer
 from ncode_search.agent.ranking import make_ranker
 from ncode_search.agent.ranking.base import Ranker
-from ncode_search.agent.results import plain
 from ncode_search.agent.session import Focus, Session
 from ncode_search.agent.settings import NotifySettings, RankerSettings, SearchSettings, parse_duration
 from ncode_search.agent.signals import handling_signals
@@ -58,6 +57,7 @@ from ncode_search.agent.watching import watched
 from ncode_search.agent.worker import Setup
 from ncode_search.agent.workers import Worker, start_again
 from ncode_search.evaluators.python import SCRIPT_NAME
+from ncode_search.evaluators.results import plain
 
 logger = logging.getLogger(__name__)
 

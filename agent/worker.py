@@ -29,10 +29,10 @@ from ncode_search.agent.fidelity import Judge, Stopping, last_step
 from ncode_search.agent.history import History, Spent
 from ncode_search.agent.keeper import Attempt, Keeper
 from ncode_search.agent.process_tree import end_own_tree
-from ncode_search.agent.results import checked, plain
 from ncode_search.evaluators.base import Context, Evaluator, EvaluatorError, Pruned, Result
 from ncode_search.evaluators.memory import PeakMemory, is_out_of_memory
 from ncode_search.evaluators.registry import build
+from ncode_search.evaluators.results import checked, plain
 
 NICENESS = 10
 """How far training stands back behind the ranker and everything else on the machine."""

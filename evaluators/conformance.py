@@ -23,6 +23,7 @@ from typing import Any
 
 from ncode_search.evaluators.base import CHECKPOINT, Context, Evaluator, EvaluatorError, Pruned, Result
 from ncode_search.evaluators.registry import build, class_of
+from ncode_search.evaluators.results import checked, plain
 
 LEAK = 32 << 20
 """Bytes by which the process may grow over the later evaluations: allocators keep some."""
@@ -109,11 +110,19 @@ def examine(subject: Subject) -> Iterator[Finding]:
             name = check.__name__.replace("_", " ")
             try:
                 verdict, text = check()
-            except Exception as error:  # an evaluator may raise anything
-                reason = " ".join(f"{type(error).__name__}: {error}".split())
-                yield Finding(name, Verdict.BAD, f"raised {reason}")
+            except (Exception, SystemExit) as error:  # an evaluator may raise anything
+                yield Finding(name, Verdict.BAD, _reason(error))
                 return
             yield Finding(name, verdict, text)
+
+
+class _NoResultError(Exception):
+    """An evaluation came to nothing that a worker would take."""
+
+
+def _reason(error: BaseException) -> str:
+    said = str(error) if isinstance(error, _NoResultError) else f"raised {type(error).__name__}: {error}"
+    return " ".join(said.split())
 
 
 class _Examination:
@@ -132,10 +141,8 @@ class _Examination:
         self._held = held_memory(self._subject.device)
         result = self._whole.result
         if result is None:
-            return Verdict.BAD, "it raised Pruned, which nobody asked for; give another configuration"
-        if not math.isfinite(result.value):
-            return Verdict.BAD, f"the score is {result.value}; raise an error instead"
-        return Verdict.GOOD, f"{float(result.value):.6g}"
+            raise _NoResultError("it raised Pruned, which nobody asked for; give another configuration")
+        return Verdict.GOOD, f"{result.value:.6g}"
 
     def reports_every_epoch(self) -> tuple[Verdict, str]:
         steps, wanted = self._whole.steps, getattr(self._evaluator, "epochs", None)
@@ -218,6 +225,7 @@ class _Examination:
 
         def report(step: int, **metrics: float) -> None:
             nonlocal stopped
+            plain(metrics)  # raises what it raises in a worker
             run.reports.append((step, {name: float(value) for name, value in metrics.items()}))
             stopped = stopped or step == stop_at
             if stopped and (stop_at is not None or step > 1):
@@ -232,8 +240,16 @@ class _Examination:
             answer = self._evaluator(subject.config, context)
         except Pruned:
             return run
-        run.result = answer if isinstance(answer, Result) else Result(float(answer))
+        run.result = _result(answer)
         return run
+
+
+def _result(answer: Any) -> Result:
+    """As a worker takes it."""
+    try:
+        return checked(answer)
+    except (TypeError, ValueError) as error:
+        raise _NoResultError(f"a trial would fail: {error}") from error
 
 
 def _refuses_the_impossible(subject: Subject) -> Finding:

@@ -26,7 +26,6 @@ ORDER = [
         "agent.declared",
         "agent.observations",
         "agent.functions",
-        "agent.results",
         "agent.settings",
         "agent.schema",
         "agent.trial_folders",

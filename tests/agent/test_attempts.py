@@ -95,7 +95,7 @@ def test_every_trial_has_its_cost(make_search, witness: Path) -> None:
 @pytest.mark.parametrize("cost", [{"seconds": -1.0}, {"peak_memory": float("nan")}])
 def test_a_cost_that_is_none_fails_the_trial(cost) -> None:
     from ncode_search import Result
-    from ncode_search.agent.results import checked
+    from ncode_search.evaluators.results import checked
 
     with pytest.raises(ValueError, match="a cost is zero or more"):
         checked(Result(0.5, **cost))

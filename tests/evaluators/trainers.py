@@ -1,11 +1,12 @@
 """Small trainings in NumPy that keep the evaluators' contract, and ones that break it in one way each."""
 
 import contextlib
+import sys
 from typing import Any
 
 import numpy as np
 
-from ncode_search.evaluators.base import Pruned
+from ncode_search.evaluators.base import Pruned, Result
 
 EPOCHS = 6
 _leaked: list[Any] = []
@@ -74,6 +75,31 @@ def makes_no_checkpoint(config, context):
 
 def has_no_score(config, context):
     return float("nan")
+
+
+def returns_a_text(config, context):
+    return "0.5"
+
+
+def has_a_metric_of_text(config, context):
+    return Result(0.5, {"how": "good"})
+
+
+def costs_less_than_nothing(config, context):
+    return Result(0.5, seconds=-1)
+
+
+def reports_a_text(config, context):
+    context.report(1, loss="low")
+    return 0.5
+
+
+def prunes_itself(config, context):
+    raise Pruned("of its own accord")
+
+
+def exits(config, context):
+    sys.exit(3)
 
 
 def raises(config, context):
