@@ -145,13 +145,18 @@ class _Examination:
         return Verdict.GOOD, f"{result.value:.6g}"
 
     def reports_every_epoch(self) -> tuple[Verdict, str]:
-        steps, wanted = self._whole.steps, getattr(self._evaluator, "epochs", None)
+        steps, wanted = self._whole.steps, self._epochs()
         if not steps:
             return Verdict.NOTE, "it reports nothing: no trial can be stopped early"
         if steps != list(range(1, len(steps) + 1)) or (wanted is not None and len(steps) != wanted):
             should = f"1 to {wanted or len(steps)}"
             return Verdict.BAD, f"it reported the steps {_listed(steps)}; they should be {should}"
         return self._last_report(self._whole.reports[-1][1])
+
+    def _epochs(self) -> int | None:
+        """How many the evaluator trains for; None: it does not say. A position of the space goes before the option."""
+        epochs: int | None = getattr(self._evaluator, "epochs", None)
+        return epochs if epochs is None else self._subject.config.get("epochs", epochs)
 
     def _last_report(self, metrics: Mapping[str, float]) -> tuple[Verdict, str]:
         result, metric = self._whole.result, getattr(self._evaluator, "score_metric", None)

@@ -92,6 +92,12 @@ def test_every_kind_keeps_the_contract(kind: str, tmp_path: Path) -> None:
     assert {check for check, finding in found.items() if finding.verdict is Verdict.NOTE} == NOTES.get(kind, set())
 
 
+def test_epochs_that_are_a_position_of_the_space_go_before_the_option(tmp_path: Path) -> None:
+    one = subject("cnn", {"batch_size": 32}, tmp_path, {**CNN_SPACE, "epochs": [2, 3]})
+    found = findings(one)["reports every epoch"]
+    assert (found.verdict, found.text) == (Verdict.GOOD, "2 of them; the last val_accuracy is the score")
+
+
 @pytest.mark.parametrize(
     ("broken", "check", "verdict", "said"),
     [
