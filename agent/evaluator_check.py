@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,13 @@ import numpy as np
 
 from ncode_search.agent.devices import Device, take_one
 from ncode_search.agent.errors import InputError
+from ncode_search.agent.fidelity import Judge, Stopping, stopping
 from ncode_search.agent.observations import ObservationLog
 from ncode_search.agent.pool import CandidatePool
 from ncode_search.agent.report import option_text
 from ncode_search.agent.search_file import SearchFile
 from ncode_search.agent.space import SearchSpace
-from ncode_search.evaluators.base import EvaluatorError
+from ncode_search.evaluators.base import Evaluator, EvaluatorError
 from ncode_search.evaluators.conformance import Finding, Subject, Verdict, examine
 
 
@@ -55,7 +56,13 @@ def _subject(file: SearchFile, code: str | None, device: Device) -> Subject:
         goal=file.settings.goal,
         device=device.torch_name,
         threads=device.threads,
+        judge=_judge(file),
     )
+
+
+def _judge(file: SearchFile) -> Callable[[Evaluator], Judge] | None:
+    fields = stopping(file.settings)
+    return None if fields is None else lambda evaluator: Judge(Stopping(**fields), evaluator, file.space.positions)
 
 
 def _drawn(space: SearchSpace, seed: int) -> Any:

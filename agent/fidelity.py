@@ -73,7 +73,8 @@ class Judge:
                 f'[search] stop = "{given.rule}" compares trials of as many epochs, but [space] has a position '
                 f"{EPOCHS}; take it out, or leave stop out"
             )
-        self._metric, self._most = _metric(given, evaluator), _most_epochs(given, evaluator)
+        self._metric, self.most_epochs = _metric(given, evaluator), _most_epochs(given, evaluator)
+        """`most_epochs`: reports that a whole trial makes."""
         self._rule: StopRule = (MedianRule if given.rule == "median" else AshaRule)(given, self._metric)
 
     def score(self, step: int, reported: Mapping[str, Any]) -> float:
@@ -90,7 +91,7 @@ class Judge:
     def reason_to_stop(self, history: History, trial: int, attempt: int) -> str | None:
         """Why the trial is to be stopped where it stands now; None where it goes on."""
         step = last_step(history, trial)
-        if not 0 < step < self._most:
+        if not 0 < step < self.most_epochs:
             return None
         return self._rule.reason_to_stop(history, trial, attempt, step)
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ncode_search.evaluators.base import CHECKPOINT, Context, Evaluator, EvaluatorError, Pruned, Result
 from ncode_search.evaluators.registry import build, class_of
@@ -48,6 +48,17 @@ class Finding:
     """One line for a person."""
 
 
+class Judge(Protocol):
+    """What compares the reports of a search's trials and stops some of them early, as far as evaluators serve it."""
+
+    @property
+    def most_epochs(self) -> int:
+        """Reports that a whole trial makes."""
+
+    def score(self, step: int, reported: Mapping[str, Any]) -> float:
+        """What is compared of a report. Raises where it is missing."""
+
+
 @dataclass(frozen=True)
 class Subject:
     """An evaluator as a search file describes it, and a configuration to try it with."""
@@ -64,6 +75,8 @@ class Subject:
     """Of the search; None: there is none."""
     device: str = "cpu"
     threads: int = 1
+    judge: Callable[[Evaluator], Judge] | None = None
+    """Makes that of the search, and raises `EvaluatorError` where it cannot serve; None: no trial is stopped early."""
 
     def build(self, **changes: Any) -> Evaluator:
         """The evaluator, with other options where `changes` say so. Raises `EvaluatorError`."""
@@ -95,9 +108,10 @@ def examine(subject: Subject) -> Iterator[Finding]:
     An evaluation that raises ends the examination with a bad finding.
     """
     evaluator = subject.build()
+    judge = None if subject.judge is None else subject.judge(evaluator)
     yield _refuses_the_impossible(subject)
     with tempfile.TemporaryDirectory() as folder:
-        examination = _Examination(subject, evaluator, Path(folder))
+        examination = _Examination(subject, evaluator, judge, Path(folder))
         for check in (
             examination.scores,
             examination.reports_every_epoch,
@@ -128,9 +142,10 @@ def _reason(error: BaseException) -> str:
 class _Examination:
     """The checks that evaluate. They go in order, for later ones compare with what earlier ones found."""
 
-    def __init__(self, subject: Subject, evaluator: Evaluator, folder: Path) -> None:
+    def __init__(self, subject: Subject, evaluator: Evaluator, judge: Judge | None, folder: Path) -> None:
         self._subject = subject
         self._evaluator = evaluator
+        self._judge = judge
         self._folder = folder
         self._whole = _Run()
         self._held = 0
@@ -146,15 +161,18 @@ class _Examination:
 
     def reports_every_epoch(self) -> tuple[Verdict, str]:
         steps, wanted = self._whole.steps, self._epochs()
-        if not steps:
+        if not steps and self._judge is None:
             return Verdict.NOTE, "it reports nothing: no trial can be stopped early"
-        if steps != list(range(1, len(steps) + 1)) or (wanted is not None and len(steps) != wanted):
+        if steps != list(range(1, len(steps) + 1)) or wanted not in (None, len(steps)):
             should = f"1 to {wanted or len(steps)}"
-            return Verdict.BAD, f"it reported the steps {_listed(steps)}; they should be {should}"
+            goal = "" if self._judge is None else ", the epochs of a whole trial that [search] stop goes by"
+            return Verdict.BAD, f"it reported the steps {_listed(steps)}; they should be {should}{goal}"
         return self._last_report(self._whole.reports[-1][1])
 
     def _epochs(self) -> int | None:
-        """How many the evaluator trains for; None: it does not say. A position of the space goes before the option."""
+        """How many a whole trial has; None: nobody says. A position of the space goes before the evaluator's option."""
+        if self._judge is not None:
+            return self._judge.most_epochs
         epochs: int | None = getattr(self._evaluator, "epochs", None)
         return epochs if epochs is None else self._subject.config.get("epochs", epochs)
 
@@ -230,7 +248,9 @@ class _Examination:
 
         def report(step: int, **metrics: float) -> None:
             nonlocal stopped
-            plain(metrics)  # raises what it raises in a worker
+            plain(metrics)  # raises what it raises in a worker, as the judge does
+            if self._judge is not None:
+                self._judge.score(step, metrics)
             run.reports.append((step, {name: float(value) for name, value in metrics.items()}))
             stopped = stopped or step == stop_at
             if stopped and (stop_at is not None or step > 1):

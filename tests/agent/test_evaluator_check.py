@@ -18,8 +18,10 @@ function = "trainers.py:{function}"
 """
 
 
-def check(folder: Path, function: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    (folder / "search.toml").write_text(TOML.format(function=function))
+def check(folder: Path, function: str, *arguments: str, search: str = "") -> subprocess.CompletedProcess[str]:
+    """`search`: further keys of the table of that name."""
+    text = TOML.format(function=function).replace("[space]", f"{search}\n[space]")
+    (folder / "search.toml").write_text(text)
     (folder / "trainers.py").write_text(TRAINERS.read_text())
     command = [sys.executable, "-m", "ncode_search.agent", "check-evaluator", "search.toml", *arguments]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=100, check=False)
@@ -39,6 +41,30 @@ def test_exit_code_1_where_one_does_not(tmp_path: Path) -> None:
     done = check(tmp_path, "forgets_the_momentum")
     assert done.returncode == 1
     assert "FAILED  resumes" in done.stdout
+
+
+ASHA = 'stop = "asha"\nmetric = "loss"\nmost_epochs = 6\n'
+
+
+def test_what_the_search_compares_is_in_every_report(tmp_path: Path) -> None:
+    done = check(tmp_path, "train", search=ASHA)
+    assert (done.returncode, "FAILED" in done.stdout) == (0, False)
+    done = check(tmp_path, "train", search=ASHA.replace("loss", "zzz"))
+    assert done.returncode == 1
+    assert "FAILED  scores                      raised LookupError: zzz is not among the reported loss;" in done.stdout
+
+
+@pytest.mark.parametrize(("function", "steps"), [("train", "1, 2, 3, 4, 5, 6"), ("reports_nothing", "none")])
+def test_a_whole_trial_has_the_epochs_that_the_search_goes_by(tmp_path: Path, function: str, steps: str) -> None:
+    done = check(tmp_path, function, search=ASHA.replace("6", "9"))
+    assert done.returncode == 1
+    assert f"it reported the steps {steps}; they should be 1 to 9, the epochs of a whole trial" in done.stdout
+
+
+def test_a_search_that_would_be_refused_is_refused(tmp_path: Path) -> None:
+    done = check(tmp_path, "train", search='stop = "asha"\nmost_epochs = 6')
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.startswith("ncode: search.toml: [search] metric is missing")
 
 
 GOAL = "[search]\nhistory = 'h.db'\ngoal = 'minimize'\n[space]\nnorm = ['batch', 'group']\n[evaluator]\nkind = 'cnn'\n"

@@ -73,6 +73,10 @@ def makes_no_checkpoint(config, context):
     return train(config, context, before_checkpoint=lambda epoch, loss: context.report(epoch, loss=loss))
 
 
+def reports_nothing(config, context):
+    return 0.5
+
+
 def has_no_score(config, context):
     return float("nan")
 
