@@ -208,8 +208,11 @@ class _Examination:
         return Verdict.GOOD, f"Pruned out of report {self._stopped_at} ended it"
 
     def resumes(self) -> tuple[Verdict, str]:
-        if not (self._folder / "stopped" / CHECKPOINT).exists():
+        tried = "stopped" if self._stopped_at else "whole"
+        if not (self._folder / tried / CHECKPOINT).exists():
             return Verdict.NOTE, "it makes no checkpoint: a trial that was killed or stopped starts anew"
+        if not self._stopped_at:
+            return Verdict.NOTE, "it makes a checkpoint, but fewer than two reports, so that resuming was not tried"
         rest = self._run("stopped")
         if rest.steps != self._whole.steps[self._stopped_at :]:
             return Verdict.BAD, (

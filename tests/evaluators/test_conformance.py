@@ -107,6 +107,8 @@ def test_epochs_that_are_a_position_of_the_space_go_before_the_option(tmp_path: 
         ("forgets_the_momentum", "resumes", Verdict.BAD, "another result than in one go"),
         ("restarts_its_count", "resumes", Verdict.BAD, "at report 3 it went on with 1, 2, 3, 4, 5, 6; checkpoint"),
         ("makes_no_checkpoint", "resumes", Verdict.NOTE, "starts anew"),
+        ("makes_one_report", "resumes", Verdict.NOTE, "fewer than two reports, so that resuming was not tried"),
+        ("reports_nothing", "resumes", Verdict.NOTE, "it makes no checkpoint"),
         ("leaks", "frees its memory", Verdict.BAD, "MiB more are held than after the first evaluation"),
         ("has_no_score", "scores", Verdict.BAD, "the evaluator returned nan, which is no score"),
         ("returns_a_text", "scores", Verdict.BAD, "the evaluator returned '0.5', which is no number"),

@@ -73,6 +73,12 @@ def makes_no_checkpoint(config, context):
     return train(config, context, before_checkpoint=lambda epoch, loss: context.report(epoch, loss=loss))
 
 
+def makes_one_report(config, context):
+    context.checkpoint({"epoch": 1})
+    context.report(1, loss=0.5)
+    return 0.5
+
+
 def reports_nothing(config, context):
     return 0.5
 
