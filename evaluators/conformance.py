@@ -1,4 +1,5 @@
-"""Whether an evaluator keeps the contract of `base`: tried out, in about four trainings of one configuration.
+"""Whether an evaluator keeps the contract of `base`: tried out, in about four trainings of one configuration,
+and more where they are quick.
 
 `examine` runs the checks below and says what it found, one finding a check. The project's own evaluators are tested
 with it, and ``ncode check-evaluator FILE.toml`` runs it on a user's.
@@ -6,27 +7,31 @@ with it, and ``ncode check-evaluator FILE.toml`` runs it on a user's.
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
-import gc
 import json
 import math
-import sys
+import shutil
 import tempfile
+import time
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
 from ncode_search.evaluators.base import CHECKPOINT, Context, Evaluator, EvaluatorError, Pruned, Result
+from ncode_search.evaluators.memory import held_memory
 from ncode_search.evaluators.registry import build, class_of
 from ncode_search.evaluators.results import checked, plain
 
-LEAK = 32 << 20
-"""Bytes by which the process may grow over the later evaluations: allocators keep some."""
+LEAK, LEAK_EACH = 32 << 20, 1 << 20
+"""Bytes by which the process may grow over all later evaluations, and over each of most: allocators keep some, and
+give it back."""
+MOST_FURTHER, FURTHER_SECONDS = 12, 10.0
+"""Evaluations that look for leaks alone: so many, but none is begun after so long."""
 
 
 class Verdict(Enum):
@@ -148,12 +153,12 @@ class _Examination:
         self._judge = judge
         self._folder = folder
         self._whole = _Run()
-        self._held = 0
+        self._held: list[int] = []
+        """Bytes after each evaluation."""
         self._stopped_at = 0
 
     def scores(self) -> tuple[Verdict, str]:
         self._whole = self._run("whole")
-        self._held = held_memory(self._subject.device)
         result = self._whole.result
         if result is None:
             raise _NoResultError("it raised Pruned, which nobody asked for; give another configuration")
@@ -240,13 +245,30 @@ class _Examination:
         return Verdict.GOOD, "it ended within an epoch"
 
     def frees_its_memory(self) -> tuple[Verdict, str]:
-        grown = held_memory(self._subject.device) - self._held
-        if grown > LEAK:
-            return Verdict.BAD, f"{grown / 2**20:.0f} MiB more are held than after the first evaluation"
-        return Verdict.GOOD, "no more is held than after the first evaluation"
+        """A leak is small beside what the first evaluation leaves, and large after a thousand trials."""
+        began, first = time.monotonic(), len(self._held)
+        while len(self._held) < first + MOST_FURTHER and time.monotonic() < began + FURTHER_SECONDS:
+            self._run("further")
+            shutil.rmtree(self._folder / "further", ignore_errors=True)  # the next one is not to go on from there
+            if self._held[-1] - self._held[0] > LEAK:
+                break
+        return self._growth()
+
+    def _growth(self) -> tuple[Verdict, str]:
+        grown, later = self._held[-1] - self._held[0], len(self._held) - 1
+        steps = sorted(after - before for before, after in pairwise(self._held))
+        if grown > LEAK or steps[later // 4] > LEAK_EACH:
+            more = f"{grown / 2**20:.0f} MiB more are held than after the first evaluation"
+            return Verdict.BAD, f"{more}, {grown / later / 2**20:.1f} for each of the {later} after it"
+        return Verdict.GOOD, f"no more is held after {later} further evaluations than after the first"
 
     def _run(self, trial: str, stop_at: int | None = None, should_stop: bool = False) -> _Run:
         """One evaluation. Evaluations of one `trial` are attempts at it: they share its folder."""
+        run = self._evaluated(trial, stop_at, should_stop)
+        self._held.append(held_memory(self._subject.device))
+        return run
+
+    def _evaluated(self, trial: str, stop_at: int | None, should_stop: bool) -> _Run:
         run, stopped = _Run(), should_stop
 
         def report(step: int, **metrics: float) -> None:
@@ -316,35 +338,6 @@ def _is_refused(attempt: Callable[[], Any]) -> bool:
     except Exception:  # whatever else it raises, it is no clear line
         return False
     return False
-
-
-def held_memory(device: str) -> int:
-    """Bytes that are in use now, after everything that nobody needs is gone: on a GPU torch's, else the process's."""
-    gc.collect()
-    if device != "cpu":
-        import torch
-
-        return torch.cuda.memory_allocated(device)
-    _give_back_free_memory()
-    try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    except OSError:  # not Linux: what is left can still be counted, if it is torch's
-        return _tensor_memory()
-    return pages * 4096
-
-
-def _give_back_free_memory() -> None:
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's; musl has none
-        if trim is not None:
-            trim(0)
-
-
-def _tensor_memory() -> int:
-    torch = sys.modules.get("torch")
-    if torch is None:
-        return 0
-    return sum(one.nbytes for one in gc.get_objects() if isinstance(one, torch.Tensor))
 
 
 def _listed(steps: Sequence[int]) -> str:

@@ -1,7 +1,9 @@
-"""Peak memory of an evaluation: of the device on GPUs, of the process on the CPU."""
+"""Memory of an evaluation, at its peak and after it: of the device on GPUs, of the process on the CPU."""
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import resource
 import sys
 from pathlib import Path
@@ -39,6 +41,21 @@ class PeakMemory:
         if self._gpu is None:
             return _resident_peak()
         return int(_cuda().max_memory_allocated(self._gpu)) if "torch" in sys.modules else 0
+
+
+def held_memory(device: str) -> int:
+    """Bytes that are in use now, after everything that nobody needs is gone: on a GPU torch's, else the process's."""
+    gc.collect()
+    if device != "cpu":
+        import torch
+
+        return torch.cuda.memory_allocated(device)
+    _give_back_free_memory()
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except OSError:  # not Linux: what is left can still be counted, if it is torch's
+        return _tensor_memory()
+    return pages * 4096
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -81,3 +98,17 @@ def _resident_peak() -> int:
             return int(line.split()[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _give_back_free_memory() -> None:
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's; musl has none
+        if trim is not None:
+            trim(0)
+
+
+def _tensor_memory() -> int:
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return 0
+    return sum(one.nbytes for one in gc.get_objects() if isinstance(one, torch.Tensor))
