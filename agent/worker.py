@@ -29,7 +29,7 @@ from ncode_search.agent.fidelity import Judge, Stopping, last_step
 from ncode_search.agent.history import History, Spent
 from ncode_search.agent.keeper import Attempt, Keeper
 from ncode_search.agent.process_tree import end_own_tree
-from ncode_search.evaluators.base import Context, Evaluator, EvaluatorError, Pruned, Result
+from ncode_search.evaluators.base import Context, DivergedError, Evaluator, EvaluatorError, Pruned, Result
 from ncode_search.evaluators.memory import PeakMemory, is_out_of_memory
 from ncode_search.evaluators.registry import build
 from ncode_search.evaluators.results import checked, plain
@@ -158,7 +158,9 @@ class Worker:
             return "pruned", lambda: history.prune(trial, attempt, text, spent, for_good=for_good)
         except (Exception, SystemExit, KeyboardInterrupt) as raised:
             error, spent = self._describe(raised), meter.spent()
-            if task.retry and not self._is_worn:
+            # With the same seed it would come to the same again.
+            is_final = self._is_worn or isinstance(raised, DivergedError)
+            if task.retry and not is_final:
                 return "retry", lambda: history.requeue(trial, attempt, error, spent, failed=True)
             return "failed", lambda: history.fail(trial, attempt, error, spent)
         spent = meter.spent(result)

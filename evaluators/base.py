@@ -50,7 +50,9 @@ class Pruned(Exception):
 
 
 class DivergedError(ArithmeticError):
-    """Raised by an evaluator whose loss is no finite number: the trial fails, and has no score."""
+    """Raised by an evaluator whose loss is no finite number: the trial fails at once, and has no
+    score. It is not tried again: with the same seed it would come to the same.
+    """
 
 
 @dataclass(frozen=True)

@@ -99,3 +99,15 @@ def test_a_cost_that_is_none_fails_the_trial(cost) -> None:
 
     with pytest.raises(ValueError, match="a cost is zero or more"):
         checked(Result(0.5, **cost))
+
+
+def test_a_training_that_diverged_fails_at_once_for_it_would_diverge_again(make_search, witness: Path) -> None:
+    search = make_search("diverges_at_once", space=SearchSpace({"a": [0, 1, 2]}), trials=3, retries=3)
+    search.run()
+    with search.history() as history:
+        trials = {search.space.decode(trial.code)["a"]: trial for trial in history.trials()}
+    assert (trials[0].state, trials[0].attempt) == (TrialState.FAILED, 1)
+    assert trials[0].error.endswith("DivergedError: training loss is nan in epoch 1; a lower learning_rate may help\n")
+    processes = [line.split()[2] for line in witness.read_text().splitlines()]
+    assert len(processes) == 3
+    assert len(set(processes)) == 1, "the process goes on: nothing is wrong with it"

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 from ncode_search import Pruned, Result
+from ncode_search.evaluators.base import DivergedError
 
 
 def witness(word: str, context) -> None:
@@ -157,6 +158,13 @@ def keeps_the_stop_to_itself(config, context):
 def diverges(config, context):
     context.report(1, accuracy=0.5)
     context.report(2, accuracy=math.nan)
+    return 0.5
+
+
+def diverges_at_once(config, context):
+    witness("begin", context)
+    if config["a"] == 0:
+        raise DivergedError("training loss is nan in epoch 1; a lower learning_rate may help")
     return 0.5
 
 
