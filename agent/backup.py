@@ -16,6 +16,7 @@ import os
 import sqlite3
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from ncode_search.agent import database, run_files
@@ -23,6 +24,7 @@ from ncode_search.agent.errors import HistoryError, one_line
 from ncode_search.agent.history import Trial
 from ncode_search.agent.observer import Observer
 from ncode_search.agent.states import TrialState
+from ncode_search.agent.waiting import wait_for_thread
 
 logger = logging.getLogger(__name__)
 
@@ -116,11 +118,11 @@ class Backups(Observer):
             self._thread = threading.Thread(target=self._run, name="backup", daemon=True)
             self._thread.start()
 
-    def close(self) -> None:
-        """Break off the one that is being made: the history is closed next, and a service manager is waiting."""
+    def close(self, is_hurried: Callable[[], bool] = lambda: False) -> None:
+        """Break off the one that is being made: the history is closed next. `is_hurried`: see `wait_for_thread`."""
         if self._thread is not None:
             self._backup.interrupt()
-            self._thread.join(_CLOSE_LIMIT)
+            wait_for_thread(self._thread, _CLOSE_LIMIT, is_hurried)
 
     def _is_time(self) -> bool:
         is_busy = self._thread is not None and self._thread.is_alive()

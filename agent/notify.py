@@ -22,7 +22,7 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from ncode_search.agent.observer import Observer
 from ncode_search.agent.settings import NotifySettings
 from ncode_search.agent.space import SearchSpace
 from ncode_search.agent.states import TrialState
+from ncode_search.agent.waiting import wait_for_thread
 from ncode_search.agent.wording import duration
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,10 @@ RECENT = 20
 """Finished trials whose failures are counted."""
 _MOST_TEXT = 1000
 """Characters of a text in the environment, which the system bounds."""
+_LOOK = 0.1
+"""Seconds between two looks at whether a command is still waited for."""
+_LAST_WAIT = 5 * _LOOK
+"""Seconds in which a command that is waited for no longer has been killed."""
 
 Event = Mapping[str, Any]
 
@@ -70,9 +75,9 @@ class Notifier(Observer):
         self._failed: deque[bool] = deque(maxlen=RECENT)
         self._is_failing = False
 
-    def close(self) -> None:
-        """Wait for what is being sent, no longer than one command may take."""
-        self._commands.close()
+    def close(self, is_hurried: Callable[[], bool] = lambda: False) -> None:
+        """Wait for what is being sent, no longer than one command may take; `is_hurried`: see `wait_for_thread`."""
+        self._commands.close(is_hurried)
 
     def opened(self, completed: int, best: Trial | None) -> None:
         """See `Observer`."""
@@ -131,6 +136,7 @@ class CommandThread:
         self._next: dict[str, float] = {}
         self._changed = threading.Condition()
         self._is_closed = False
+        self._is_given_up = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="notify", daemon=True)
         self._thread.start()
 
@@ -140,17 +146,19 @@ class CommandThread:
             self._waiting[event["event"]] = event
             self._changed.notify()
 
-    def close(self) -> None:
-        """Send what is due, within the time of one command, and end."""
+    def close(self, is_hurried: Callable[[], bool] = lambda: False) -> None:
+        """Send what is due, within the time of one command, and end; what takes longer is killed."""
         with self._changed:
             self._is_closed = True
             self._changed.notify()
-        self._thread.join(float(self._settings.timeout) + 1.0)
+        wait_for_thread(self._thread, float(self._settings.timeout) + 1.0, is_hurried)
+        self._is_given_up.set()
+        self._thread.join(_LAST_WAIT)
 
     def _serve(self) -> None:
-        while (event := self._take()) is not None:
+        while not self._is_given_up.is_set() and (event := self._take()) is not None:
             try:
-                run_command(self._settings, event, self._folder)
+                run_command(self._settings, event, self._folder, self._is_given_up)
             except Exception as error:
                 logger.warning("[notify] command failed at %s: %s", event["event"], error)
 
@@ -168,11 +176,13 @@ class CommandThread:
                 self._changed.wait(min((self._next[kind] - now for kind in self._waiting), default=None))
 
 
-def run_command(settings: NotifySettings, event: Event, folder: Path) -> None:
+def run_command(
+    settings: NotifySettings, event: Event, folder: Path, is_given_up: threading.Event | None = None
+) -> None:
     """Run the command for one event and wait for it.
 
-    Raises `OSError` where it cannot be run, `subprocess.SubprocessError` where it fails or takes too long; what it
-    started is killed then.
+    Raises `OSError` where it cannot be run, `subprocess.SubprocessError` where it fails, takes too long or is given up;
+    what it started is killed then.
     """
     words = shlex.split(settings.command or "")
     text = json.dumps(event, ensure_ascii=False)
@@ -183,9 +193,7 @@ def run_command(settings: NotifySettings, event: Event, folder: Path) -> None:
             stdin=subprocess.PIPE, stdout=said, stderr=said,
         )  # fmt: skip
         try:
-            process.communicate(text.encode(), timeout=float(settings.timeout))
-        except subprocess.TimeoutExpired:
-            raise subprocess.SubprocessError(f"not done within {settings.timeout:g} s; killed") from None
+            _tell(process, text.encode(), float(settings.timeout), is_given_up or threading.Event())
         finally:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -193,6 +201,22 @@ def run_command(settings: NotifySettings, event: Event, folder: Path) -> None:
         if process.returncode:
             said.seek(0)
             raise subprocess.SubprocessError(_failure(process.returncode, said.read(_MOST_TEXT)))
+
+
+def _tell(process: subprocess.Popen[bytes], text: bytes, limit: float, is_given_up: threading.Event) -> None:
+    """Give it the text, and wait for its end."""
+    give_up = time.monotonic() + limit
+    rest: bytes | None = text
+    while True:
+        try:
+            process.communicate(rest, timeout=_LOOK)
+            return
+        except subprocess.TimeoutExpired:
+            rest = None  # it keeps what is left of it
+        if is_given_up.is_set():
+            raise subprocess.SubprocessError("not done when the run had to end; killed")
+        if time.monotonic() >= give_up:
+            raise subprocess.SubprocessError(f"not done within {limit:g} s; killed")
 
 
 def environment(event: Event) -> dict[str, str]:

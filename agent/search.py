@@ -18,7 +18,6 @@ import contextlib
 import dataclasses
 import logging
 import math
-import signal
 import sqlite3
 import sys
 from collections.abc import Callable, Mapping
@@ -50,7 +49,7 @@ from ncode_search.agent.ranking import make_ranker
 from ncode_search.agent.ranking.base import Ranker
 from ncode_search.agent.session import Focus, Session
 from ncode_search.agent.settings import NotifySettings, RankerSettings, SearchSettings, parse_duration
-from ncode_search.agent.signals import handling_signals
+from ncode_search.agent.signals import Interruption, handling_signals
 from ncode_search.agent.space import SearchSpace
 from ncode_search.agent.waiting import until_passed
 from ncode_search.agent.watching import watched
@@ -61,8 +60,6 @@ from ncode_search.evaluators.results import plain
 
 logger = logging.getLogger(__name__)
 
-TERM_GRACE = 5.0
-"""Seconds that trials have to finish after SIGTERM: service managers kill what is not gone soon."""
 FIRST_PAUSES = (1.0,)
 """Seconds before a worker that died as the search was started is started once more; what is wrong dies again."""
 
@@ -124,14 +121,15 @@ class Search:
         self._session: Session | None = None
         self._proposer: Proposer | None = None
         self._loop: SearchLoop | None = None
-        self._interrupts = 0
+        self._interruption = Interruption()
 
     # Running with workers
 
     def run(self) -> Outcome:
         """Start or resume the search, and return when it is done or was asked to stop.
 
-        SIGINT lets the trials under way finish, SIGTERM gives them `TERM_GRACE` seconds; a second one ends them.
+        SIGINT lets the trials under way finish, SIGTERM gives them `signals.TERM_GRACE` seconds; a second one ends
+        them.
 
         Raises `InputError` for wrong settings and files, before anything is written; `SearchFailedError` where it
         cannot go on.
@@ -150,10 +148,10 @@ class Search:
             )
         if self._evaluator is None:
             raise InputError("a search without an evaluator cannot run by itself; give one, or use ask() and tell()")
-        self._interrupts = 0
         task = asyncio.current_task()
         assert task is not None
-        with handling_signals(lambda number: self._interrupt(task, number)):
+        self._interruption = Interruption(lambda: self._cut_off(task))
+        with handling_signals(self._interruption.heard):
             return await self._run()
 
     async def _run(self) -> Outcome:
@@ -167,11 +165,12 @@ class Search:
                 return await self._run_with(workers)
             return self._outcome()
         except asyncio.CancelledError:
-            if not self._interrupts:
+            if not self._interruption.is_asked:
                 raise
             return self._outcome(stopped=True, interrupted=self._loop is not None)
         finally:
             self._loop = None
+            self._interruption.over()
             # The history last: the last one to close the file folds the write-ahead log into it.
             await asyncio.gather(*(worker.close() for worker in workers))
             self.close()
@@ -183,11 +182,13 @@ class Search:
         session.history.remember("settings", dataclasses.asdict(self.settings))
         session.history.record_start(self._changeable([worker.device.name for worker in workers]))
         run_record.begin(session.history)
-        with watched(
-            self._observer, self.path, self.space, self.settings, self._notify, self._model_folder
-        ) as observer:
+        async with watched(
+            self._observer, self.path, self.space, self.settings, self._notify, self._model_folder,
+            lambda: self._interruption.is_asked,
+        ) as observer:  # fmt: skip
             observer.opened(session.completed, session.history.best())
             self._loop = SearchLoop(session, proposer, workers, self.settings, observer)
+            self._interruption.can_end_by(self._loop.stop)
             return await self._recorded(session, self._loop, observer)
 
     async def _recorded(self, session: Session, loop: SearchLoop, observer: Observer) -> Outcome:
@@ -202,6 +203,7 @@ class Search:
             end = run_record.of_error(error)
             raise
         finally:
+            self._interruption.over()
             # Nobody may be kept from ending by a history that cannot be written, which may be why it ends.
             with contextlib.suppress(sqlite3.Error):
                 run_record.end(session.history, *end)
@@ -211,7 +213,7 @@ class Search:
     def _ended(self, session: Session, loop: SearchLoop) -> Outcome:
         ended, proven = loop.exhausted, session.candidates.has_listed_all
         return self._outcome(
-            exhausted=ended and proven, nothing_new=ended and not proven, stopped=self._interrupts > 0,
+            exhausted=ended and proven, nothing_new=ended and not proven, stopped=self._interruption.is_asked,
             paused=loop.rules.pause, stagnant=loop.rules.is_stagnant,
         )  # fmt: skip
 
@@ -224,20 +226,10 @@ class Search:
             "version": __version__,
         }
 
-    def _interrupt(self, task: asyncio.Task[Any], number: int) -> None:
-        """The first signal stops the loop, or what comes before it; the second cuts it off; more are too many."""
-        self._interrupts += 1
-        if self._interrupts == 1 and self._loop is not None:
-            if number == signal.SIGTERM:
-                logger.warning("stopping: trials under way have %g s to finish, then they wait again", TERM_GRACE)
-                asyncio.get_running_loop().call_later(TERM_GRACE, self._interrupt, task, number)
-            else:
-                logger.warning("stopping: trials under way are finished first; once more to stop at once")
-            self._loop.stop()
-        elif self._interrupts <= 2:
-            if self._session is not None:
-                self._session.history.wait_at_most(LAST_PATIENCE)
-            task.cancel()
+    def _cut_off(self, task: asyncio.Task[Any]) -> None:
+        if self._session is not None:
+            self._session.history.wait_at_most(LAST_PATIENCE)
+        task.cancel()
 
     async def _make_ready(self, workers: list[Worker]) -> None:
         """Build the evaluator in every worker and load the ranker; all at the same time, for it takes seconds."""

@@ -10,11 +10,15 @@ waits in it then cannot be cancelled.
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+HURRY = 2.0
+"""Seconds that a thread gets to end of those that somebody gave who waits for the whole process to end."""
 
 STEP = 0.25
 """Seconds between two looks at the clock; of a longer pause, twice as much is counted."""
@@ -67,3 +71,12 @@ async def until_passed(obstacle: type[Exception], step: Callable[[], T], limit: 
             if time.monotonic() >= give_up:
                 raise
         await asyncio.sleep(STEP)
+
+
+def wait_for_thread(thread: threading.Thread, limit: float, is_hurried: Callable[[], bool]) -> None:
+    """Until the thread has ended, or for `limit` seconds; from when on `is_hurried` is true, for `HURRY` seconds."""
+    give_up = time.monotonic() + limit
+    while thread.is_alive() and time.monotonic() < give_up:
+        thread.join(STEP / 5)
+        if is_hurried():
+            give_up, is_hurried = min(give_up, time.monotonic() + HURRY), lambda: False

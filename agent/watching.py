@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from ncode_search.agent import run_log
@@ -15,21 +16,26 @@ from ncode_search.agent.settings import NotifySettings, SearchSettings
 from ncode_search.agent.space import SearchSpace
 
 
-@contextlib.contextmanager
-def watched(
+@contextlib.asynccontextmanager
+async def watched(
     observer: Observer,
     history: Path,
     space: SearchSpace,
     settings: SearchSettings,
     notify: NotifySettings,
     folder: Path,
-) -> Iterator[Observer]:
-    """Who is to be told what happens in a run, `observer` first; `folder`: where the user's command is run."""
-    with contextlib.ExitStack() as stack:
-        observers = [observer, stack.enter_context(run_log.written(history))]
-        backups = stack.enter_context(contextlib.closing(Backups(history, settings.backup_every)))
-        observers.append(backups)
+    is_hurried: Callable[[], bool],
+) -> AsyncIterator[Observer]:
+    """Who is to be told what happens in a run, `observer` first; `folder`: where the user's command is run.
+
+    `is_hurried`: whether somebody waits for the end, who may be about to kill this process.
+    """
+    with run_log.written(history) as log:
+        threads: list[Backups | Notifier] = [Backups(history, settings.backup_every)]
         if notify.command is not None:
-            notifier = Notifier(notify, history, space, Objective(settings.goal), settings.trials, folder)
-            observers.append(stack.enter_context(contextlib.closing(notifier)))
-        yield Observers(observers)
+            threads.append(Notifier(notify, history, space, Objective(settings.goal), settings.trials, folder))
+        try:
+            yield Observers([observer, log, *threads])
+        finally:
+            # Beside the event loop, in which signals are heard.
+            await asyncio.gather(*(asyncio.to_thread(one.close, is_hurried) for one in threads))
