@@ -23,7 +23,7 @@ from ncode_search.agent.errors import IllegalTransitionError, InputError, Search
 from ncode_search.agent.history import Spent, Trial
 from ncode_search.agent.observer import Observer
 from ncode_search.agent.proposals import Proposer
-from ncode_search.agent.session import Chosen, Session
+from ncode_search.agent.session import Chosen, Session, is_innocent
 from ncode_search.agent.settings import SearchSettings
 from ncode_search.agent.stopping_rules import StoppingRules
 from ncode_search.agent.waiting import AwakeClock
@@ -169,9 +169,9 @@ class SearchLoop:
         return session.queue.popleft() if session.queue else None
 
     async def _train(self, chosen: Chosen, slot: int) -> None:
-        """All attempts at a trial, in one worker slot."""
+        """All attempts at a trial, in one worker slot; one that is to be tried again waits where the run ends."""
         try:
-            while not await self._attempt(chosen, slot):
+            while not await self._attempt(chosen, slot) and not self._stopping:
                 pass
         finally:
             self._free.append(slot)
@@ -220,8 +220,10 @@ class SearchLoop:
     async def _record_death(self, task: Task, error: WorkerDied, spent: Spent) -> None:
         history, text = self._session.history, str(error)
         try:
-            if task.retry or error.is_excused:
-                failed = not error.is_excused
+            row = await self._persist(lambda: history.trial(task.trial))
+            is_excused = error.is_excused or (error.is_interrupted and is_innocent(row))
+            if task.retry or is_excused:
+                failed = not is_excused
                 await self._persist(lambda: history.requeue(task.trial, task.attempt, text, spent, failed=failed))
             else:
                 await self._persist(lambda: history.fail(task.trial, task.attempt, text, spent))

@@ -66,6 +66,11 @@ class Focus:
     """How many options of every position, or what share of them, see `prune`."""
 
 
+def is_innocent(trial: Trial) -> bool:
+    """Whether its attempts that were lost, and not failed, are so few that it need not be the reason."""
+    return trial.attempt - trial.failures < MOST_LOST
+
+
 class Session:
     """An open and claimed history. `keeps_pruned`: whether trials that were stopped early may be gone on with.
 
@@ -229,10 +234,10 @@ class Session:
 
     def take_back(self, seen: Trial) -> bool:
         """The attempt is nobody's any more: its trial waits again. False where it was renewed or finished meanwhile."""
-        lost = seen.attempt - seen.failures
-        if lost < MOST_LOST:
+        if is_innocent(seen):
             taken = self.history.take_back(seen)
         else:
+            lost = seen.attempt - seen.failures
             taken = self._give_up(seen, f"{lost} attempts were lost together with whatever ran them")
         if taken:
             self._settle_or_queue(seen.id)

@@ -12,17 +12,21 @@ from collections.abc import Callable, Iterator
 logger = logging.getLogger(__name__)
 
 TERM_GRACE = 5.0
-"""Seconds that trials have to finish after SIGTERM: service managers kill what is not gone soon."""
+"""Seconds that trials have to finish after SIGTERM or SIGHUP: service managers kill what is not gone soon."""
 
 
 @contextlib.contextmanager
 def handling_signals(interrupt: Callable[[int], None]) -> Iterator[None]:
-    """Calls `interrupt` on SIGINT and SIGTERM; only the main thread's event loop can."""
+    """Calls `interrupt` on SIGINT, SIGTERM and SIGHUP, but not where that is ignored, as `nohup` has it; only the main
+    thread's event loop can.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     loop = asyncio.get_running_loop()
-    signals = (signal.SIGINT, signal.SIGTERM)
+    signals = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signals.append(signal.SIGHUP)
     for number in signals:
         loop.add_signal_handler(number, interrupt, number)
     try:

@@ -13,6 +13,7 @@ import gc
 import itertools
 import json
 import os
+import signal
 import sqlite3
 import sys
 import time
@@ -240,10 +241,17 @@ class _Meter:
         return Spent(seconds, memory)
 
 
+def _die_of_interrupts() -> None:
+    """SIGINT ends this process like SIGTERM and SIGHUP: it is for the process and no error of an evaluation's."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def main() -> None:
     """Serve the agent at the other end of standard input until it is gone."""
     # The ranker's decisions are what free workers wait for, and the machine's owner comes first as well.
     os.nice(NICENESS)
+    _die_of_interrupts()
     channel = Channel()
     lines = iter(channel)
     setup = Setup(**next(lines))

@@ -46,6 +46,8 @@ OnReport = Callable[[int, int, Mapping[str, float]], None]
 """Called with trial, step and metrics."""
 
 
+ASKING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""Signals by which a person, a service manager or a batch system asks a process to end."""
 MOST_EXCUSED = 3
 """How often in a row a process may die before it has begun its task, without the trial being to blame."""
 
@@ -55,6 +57,8 @@ class WorkerDied(Exception):
 
     is_excused = False
     """Whether it died before it began the trial, as an idle one may be killed, for which no trial is to blame."""
+    is_interrupted = False
+    """Whether a signal ended it that asks processes to end, as a shutdown sends to all."""
 
 
 class Worker:
@@ -185,7 +189,10 @@ class Worker:
                 await within(EXIT_LIMIT, self._exit_code())
             # What it started may live on and hold the device.
             self._end_tree()
-            raise WorkerDied(self._tail() + _describe_exit(await self._exit_code()))
+            code = await self._exit_code()
+            died = WorkerDied(self._tail() + _describe_exit(code))
+            died.is_interrupted = -code in ASKING
+            raise died
         return dict(json.loads(line))
 
     async def _close_pipe_at_exit(self, process: asyncio.subprocess.Process) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ncode_search import Context, Search, SearchSpace
+from ncode_search.agent import session
 from ncode_search.agent.devices import available_cores
 from ncode_search.agent.observer import Observer
 from ncode_search.agent.states import TrialState
@@ -31,6 +32,16 @@ class KillsOnce(Observer):
         with self.search.history() as history:
             os.kill(int(history.trial(trial).worker.rsplit(":", 2)[1]), signal.SIGKILL)
         self.search = None
+
+
+def test_a_trial_that_always_ends_its_worker_politely_is_given_up(make_search, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "MOST_LOST", 3)
+    search = make_search("ends_its_process", trials=1, retries=0, first_failures=1)
+    assert search.run().paused
+    with search.history() as history:
+        trial = history.trial(1)
+    assert (trial.state, trial.attempt, trial.failures) == (TrialState.FAILED, 3, 1)
+    assert "died of SIGTERM" in trial.error
 
 
 def epochs_of(search: Search) -> list[tuple[int, int, str]]:

@@ -101,6 +101,11 @@ def always_fails(config, context):
     raise ValueError("the data set is missing")
 
 
+def ends_its_process(config, context):
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(60)
+
+
 def leaves_files(config, context):
     """Fails once, and finds then what it left; the first trial also declares a file to keep."""
     notes = context.directory / "notes"

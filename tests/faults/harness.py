@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import random
 import signal
 import sqlite3
 import subprocess
 import sys
+import termios
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ncode_search.agent.search_file import SearchFile
@@ -90,15 +92,23 @@ class FaultySearch:
             db.executescript(TRIGGERS)
 
     def start(
-        self, program: Path | None = None, *arguments: object, environment: dict[str, str] | None = None
+        self,
+        program: Path | None = None,
+        *arguments: object,
+        environment: dict[str, str] | None = None,
+        terminal: int | None = None,
+        under: Sequence[str] = (),
     ) -> subprocess.Popen[bytes]:
-        """``ncode run``, or another program that runs the file, in a session of its own."""
+        """``ncode run``, or another program that runs the file, in a session of its own; on a `terminal`, if one is
+        given, and `under` another program, such as ``nohup``.
+        """
         command = ["-m", "ncode_search.agent", "run"] if program is None else [str(program)]
         with self.output.open("ab") as output:
             process = subprocess.Popen(
-                [sys.executable, *command, str(self.file), *map(str, arguments)],
-                stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=self.folder,
-                env=self._environment | (environment or {}), start_new_session=True,
+                [*under, sys.executable, *command, str(self.file), *map(str, arguments)],
+                stdin=subprocess.DEVNULL if terminal is None else terminal, stdout=terminal or output,
+                stderr=terminal or output, cwd=self.folder, env=self._environment | (environment or {}),
+                start_new_session=True, preexec_fn=None if terminal is None else take_terminal,
             )  # fmt: skip
         self._started.append(process)
         return process
@@ -155,6 +165,11 @@ class FaultySearch:
         return subprocess.run(
             [*command, "--target", str(self.trials)], capture_output=True, text=True, check=False, cwd="/"
         )
+
+
+def take_terminal() -> None:
+    """Standard input becomes the terminal whose end sends SIGHUP to this process."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 def workers_of(agent: int) -> list[int]:

@@ -1,16 +1,21 @@
 """Signals at bad moments: the state is clean, soon, and without a traceback."""
 
 import json
+import os
+import pty
+import select
 import signal
 import subprocess
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from ncode_search.agent import agent_lock
 from ncode_search.agent.history import History
-from tests.faults.harness import FaultySearch, wait_for
+from tests.faults.harness import FaultySearch, wait_for, workers_of
 from tests.soak.samples import processes_with
 
 pytestmark = pytest.mark.slow
@@ -34,6 +39,29 @@ def seconds_to_end(search: FaultySearch, process: subprocess.Popen[bytes]) -> fl
     return time.monotonic() - began
 
 
+def on_a_terminal(search: FaultySearch, *arguments: str) -> tuple[subprocess.Popen[bytes], Callable[[], None]]:
+    """An agent on a terminal, and what hangs that up."""
+    ours, theirs = pty.openpty()
+    process = search.start(None, *arguments, terminal=theirs)
+    os.close(theirs)
+    over = threading.Event()
+    reader = threading.Thread(target=read_until, args=[ours, over], daemon=True)
+    reader.start()
+
+    def hang_up() -> None:
+        over.set()
+        reader.join()
+        os.close(ours)
+
+    return process, hang_up
+
+
+def read_until(descriptor: int, over: threading.Event) -> None:
+    while not over.is_set():
+        if select.select([descriptor], [], [], 0.05)[0]:
+            os.read(descriptor, 1 << 16)
+
+
 def test_a_command_that_hangs_holds_up_no_sigterm(tmp_path: Path) -> None:
     with FaultySearch(tmp_path, "second", trials=40, ranker=HANGING) as search:
         process = search.start()
@@ -52,6 +80,50 @@ def test_the_end_of_sigterm_s_time_does_not_fall_into_the_cleaning_up(tmp_path: 
         process.terminate()
         assert seconds_to_end(search, process) < 10
         assert search.rows("SELECT count(*) FROM trials WHERE state = 'complete'") == [(search.count("end"),)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_worker_that_is_asked_to_end_costs_no_attempt(tmp_path: Path, number: int) -> None:
+    with FaultySearch(tmp_path, "second", trials=3, workers=1, retries=0) as search:
+        process = search.start()
+        wait_for(lambda: search.count("begin") == 1)
+        (worker,) = workers_of(process.pid)
+        search.note_kill(worker)
+        os.kill(worker, number)
+        search.wait(process)
+        search.check()
+        assert search.rows("SELECT id, attempt, failures FROM trials ORDER BY id") == [(1, 2, 0), (2, 1, 0), (3, 1, 0)]
+
+
+def test_a_signal_to_the_agent_and_all_workers_costs_no_attempt(tmp_path: Path) -> None:
+    """As systemd's control groups, `scancel` and a shutdown send it; the trials wait for the next start."""
+    with FaultySearch(tmp_path, "long", trials=4, retries=0) as search:
+        process = search.start()
+        wait_for(lambda: search.count("begin") == 2)
+        workers = workers_of(process.pid)
+        search.note_kill(*workers)
+        for pid in (*workers, process.pid):
+            os.kill(pid, signal.SIGTERM)
+        assert seconds_to_end(search, process) < 8
+        assert search.rows("SELECT DISTINCT state, failures FROM trials") == [("queued", 0)]
+
+
+@pytest.mark.parametrize("flags", [[], ["--quiet"]])
+def test_a_terminal_that_hangs_up_ends_the_search_as_sigterm_does(tmp_path: Path, flags: list[str]) -> None:
+    with FaultySearch(tmp_path, "second", trials=40) as search:
+        process, hang_up = on_a_terminal(search, *flags)
+        wait_for(lambda: search.count("end") >= 2)
+        hang_up()
+        assert seconds_to_end(search, process) < 10
+        assert search.rows("SELECT 1 FROM meta WHERE key = 'run' AND value LIKE '%stopped%'")
+
+
+def test_nohup_keeps_the_search_from_hanging_up(tmp_path: Path) -> None:
+    with FaultySearch(tmp_path, "second", trials=4) as search:
+        process = search.start(under=["nohup"])
+        wait_for(lambda: search.count("begin") == 2)
+        process.send_signal(signal.SIGHUP)
+        search.wait(process)
 
 
 def test_a_signal_while_it_cleans_up_changes_nothing(tmp_path: Path) -> None:
