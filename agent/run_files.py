@@ -22,13 +22,17 @@ def beside(history: Path, suffix: str) -> Path:
 
 def refuse_links(history: Path) -> None:
     """Raises `HistoryError` where the history, or what is kept beside it, is a link that leads out of the folder."""
-    folder = history.absolute().parent.resolve()
     for path in _files(history):
-        if path.is_symlink() and not path.resolve().is_relative_to(folder):
+        if leads_out(path, history):
             raise HistoryError(
                 f"{path}: is a symbolic link to {os.readlink(path)}, out of the run's folder; remove it, "
                 "or choose the place that it leads to as the history path"
             )
+
+
+def leads_out(path: Path, history: Path) -> bool:
+    """Whether it is a symbolic link to what is not in the history's folder."""
+    return path.is_symlink() and not path.resolve().is_relative_to(history.absolute().parent.resolve())
 
 
 def _files(history: Path) -> Iterator[Path]:

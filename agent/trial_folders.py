@@ -6,16 +6,22 @@ its evaluator declared to keep.
 An evaluator makes its checkpoint before it reports the epoch. Where a search stops trials early by what they report, a
 kill between the two must not lose the report: beside the checkpoint stands that of the last report, and a further
 attempt goes on from there.
+
+Nothing is written or removed through a link that leads out of the run's folder, whenever it was put there.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 from pathlib import Path
 
+from ncode_search.agent.run_files import leads_out
 from ncode_search.evaluators.base import CHECKPOINT, KEPT
+
+logger = logging.getLogger(__name__)
 
 REPORTED = "reported.safetensors"
 """The checkpoint of the last epoch that was reported: another name of the same file until the next one is made."""
@@ -34,21 +40,35 @@ def all_of(history: Path) -> Path:
 def numbers(history: Path) -> list[int]:
     """The trials that have a folder."""
     folders = all_of(history)
-    if not folders.is_dir():
+    if leads_out(folders, history) or not folders.is_dir():
         return []
     return [int(entry.name) for entry in folders.iterdir() if entry.name.isdecimal()]
 
 
+def remove_links(history: Path, trial: int) -> None:
+    """Before the trial's folder is used: links that stand in its way and lead out of the run's folder are removed.
+
+    Raises `OSError` where that is not possible.
+    """
+    folder = folder_of(history, trial)
+    for path in (folder.parent, folder, folder / KEPT):
+        if leads_out(path, history):
+            logger.warning("%s: is a symbolic link to %s, out of the run's folder; removed", path, os.readlink(path))
+            path.unlink(missing_ok=True)
+
+
 def clear(history: Path, trial: int) -> None:
     """Before the first attempt: a folder of this number is of a history that is gone."""
+    remove_links(history, trial)
     folder = folder_of(history, trial)
-    if folder.is_symlink():  # planted, or what it leads to is somebody else's
+    if folder.is_symlink():  # what it leads to is somebody else's
         folder.unlink()
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def mark_reported(history: Path, trial: int) -> None:
     """The epoch of the trial's last checkpoint has been reported."""
+    remove_links(history, trial)
     folder = folder_of(history, trial)
     if (folder / CHECKPOINT).exists():
         _name_too(folder / CHECKPOINT, folder / REPORTED)
@@ -56,6 +76,7 @@ def mark_reported(history: Path, trial: int) -> None:
 
 def back_to_report(history: Path, trial: int, *, has_reported: bool) -> None:
     """Before a further attempt: forget a checkpoint whose epoch was not reported."""
+    remove_links(history, trial)
     kept, reported = (folder_of(history, trial) / name for name in (CHECKPOINT, REPORTED))
     if reported.exists():
         _name_too(reported, kept)
@@ -79,6 +100,11 @@ def _name_too(file: Path, name: Path) -> None:
 def tidy(history: Path, trial: int) -> None:
     """Remove what the trial needs no more, and folders that are empty then."""
     folder = folder_of(history, trial)
+    try:
+        remove_links(history, trial)
+    except OSError as error:
+        logger.warning("what trial %d has left is not removed: %s", trial, error)
+        return
     if not folder.is_dir():
         return
     for entry in folder.iterdir():

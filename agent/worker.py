@@ -201,10 +201,11 @@ class Worker:
             self._channel.send(trial=task.trial, step=step, metrics=numbers)
             self._stop_if_judged(task)
 
-        setup = self._setup
+        setup, history = self._setup, self._history.path
         return Context(
             task.trial, task.code, setup.seed, setup.device, setup.threads, Path(setup.folder), report,
-            trial_folders.folder_of(self._history.path, task.trial), self._has_no_use,
+            trial_folders.folder_of(history, task.trial), self._has_no_use,
+            lambda: trial_folders.remove_links(history, task.trial),
         )  # fmt: skip
 
     def _mark_reported(self, task: Task) -> None:

@@ -93,6 +93,8 @@ class Context:
     """Where `directory` is, or will be."""
     stop_asked: Callable[[], bool] = lambda: False
     """What `should_stop` asks."""
+    prepare: Callable[[], None] = lambda: None
+    """Called each time before the trial's folder is used."""
 
     @property
     def directory(self) -> Path:
@@ -101,6 +103,7 @@ class Context:
         It is empty when the trial begins, stays as it is between attempts, and is removed when the trial is finished
         for good, but for `kept`.
         """
+        self.prepare()
         self.trial_folder.mkdir(parents=True, exist_ok=True)
         return self.trial_folder
 
@@ -123,6 +126,7 @@ class Context:
 
     def restore(self) -> State | None:
         """The state that an earlier attempt kept last, its tensors on the CPU; None where there is none."""
+        self.prepare()
         return load_state(self.trial_folder / CHECKPOINT)
 
     @property

@@ -14,6 +14,7 @@ import threading
 import time
 from pathlib import Path
 
+from ncode_search import Pruned
 from ncode_search.evaluators.table import TableEvaluator
 
 
@@ -165,6 +166,27 @@ def raises_once(config, context):
     for step in (1, 2):
         context.report(step, loss=1.0 / step)
     raise ValueError("the loss is not finite")
+
+
+def forks(config, context):
+    """The child comes back as position `child` says, long before the parent."""
+    if os.fork() == 0:
+        if config["child"] == "returns":
+            return -1.0
+        raise {"raises": RuntimeError, "exits": SystemExit, "prunes": Pruned}[config["child"]]("in the child")
+    time.sleep(0.5)
+    return silent({"x": 1}, context)
+
+
+def keeps(config, context):
+    """Leaves files, some of which are to be kept."""
+    witness("begin", context.code, os.getpid())
+    while not Path(os.environ["NCODE_TEST_LOG"]).with_name("go").exists():
+        time.sleep(0.02)
+    context.checkpoint({"epoch": 1})
+    (context.kept / "adapter").write_text("kept")
+    witness("end", context.code, os.getpid(), value_of(config))
+    return value_of(config)
 
 
 def crashes_at_its_end(config, context):

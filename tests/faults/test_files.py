@@ -98,6 +98,28 @@ def test_a_start_that_waits_for_the_lock_shares_one_write_ahead_log_with_its_wor
         search.check()
 
 
+@pytest.mark.parametrize("place", ["", "1", "1/kept"])
+def test_a_link_that_is_planted_during_a_run_is_written_and_deleted_through_by_nobody(
+    tmp_path: Path, place: str
+) -> None:
+    victim = tmp_path / "victim"
+    for folder in ("1/kept", "2", "kept"):
+        (victim / folder).mkdir(parents=True)
+        (victim / folder / "precious").touch()
+    before = sorted(victim.rglob("*"))
+    with FaultySearch(tmp_path / "run", "keeps", trials=2, workers=1) as search:
+        process = search.start()
+        wait_for(lambda: search.count("begin") == 1)
+        folders = search.folder / "search.db.trials"
+        (folders / place).parent.mkdir(parents=True, exist_ok=True)
+        (folders / place).symlink_to(victim)
+        (search.folder / "go").touch()
+        search.wait(process)
+        search.check()
+        assert sorted(victim.rglob("*")) == before
+        assert sorted(file.name for file in folders.rglob("*") if file.is_file()) == ["adapter", "adapter"]
+
+
 def terminated(process: subprocess.Popen[bytes]) -> float:
     """Seconds that a process takes to end after SIGTERM."""
     process.terminate()
