@@ -105,6 +105,7 @@ class Worker:
         """Why the search has stopped the running trial, if it has."""
         self._evaluator = evaluator
         self._channel = channel
+        self._pid = os.getpid()
         self._history = History.attach(Path(setup.history), patience=PATIENCE)
         self._keeper = Keeper(Path(setup.history), setup.timeout)
         self._keeper.start()
@@ -185,7 +186,10 @@ class Worker:
         self._stopped = None
         # An attempt that was killed after its report was not told what comes of it.
         self._stop_if_judged(task)
-        result = checked(self._evaluator(task.config, self._context(task)))
+        try:
+            result = checked(self._evaluator(task.config, self._context(task)))
+        finally:
+            _end_copies(self._pid)
         if self._stopped is not None:
             raise Pruned(self._stopped)
         return result
@@ -240,6 +244,14 @@ class _Meter:
             seconds = seconds if result.seconds is None else result.seconds
             memory = memory if result.peak_memory is None else result.peak_memory
         return Spent(seconds, memory)
+
+
+def _end_copies(pid: int) -> None:
+    """A child that the evaluation has forked may come back from it, or raise: it must not speak for the worker."""
+    if os.getpid() != pid:
+        if sys.exc_info()[0] is not None:
+            traceback.print_exc()
+        os._exit(1)
 
 
 def _die_of_interrupts() -> None:

@@ -130,3 +130,12 @@ def test_complaint_07_a_clock_that_jumps_ends_no_trial(tmp_path: Path) -> None:
         moments = " UNION ".join(f"SELECT {name}_at AS at FROM trials" for name in ("created", "started", "finished"))
         ((spread,),) = search.rows(f"SELECT max(at) - min(at) FROM ({moments})")
         assert spread > 3000, "the clock did not jump"
+
+
+def test_a_forked_child_that_comes_back_speaks_for_nobody(tmp_path: Path) -> None:
+    space = 'child = ["returns", "raises", "exits", "prunes"]'
+    with FaultySearch(tmp_path, "forks", trials=4, workers=1, retries=0, space=space) as search:
+        search.watch_moves()
+        search.finish()
+        search.check()
+        assert search.rows("SELECT DISTINCT state, attempt, value FROM trials") == [("complete", 1, 0.37)]
