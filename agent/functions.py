@@ -15,17 +15,20 @@ from ncode_search.evaluators.python import source_of
 logger = logging.getLogger(__name__)
 
 
-def log_imports(evaluator: Mapping[str, Any], folder: Path) -> None:
-    """Say which code of the user's a process is about to import for an ``[evaluator]`` table, before it does.
+def log_imports(evaluator: Mapping[str, Any], folder: Path) -> list[str]:
+    """Say which code of the user's a process is about to import for an ``[evaluator]`` table, before it does; returns
+    where that is.
 
     Raises `InputError` where it may not be imported.
     """
     names = [evaluator[key] for key in ("function", "cost_function") if isinstance(evaluator.get(key), str)]
     try:
-        for name in names if evaluator.get("kind") == "python" else []:
-            logger.info("imports %s for %s", source_of(name, folder), name)
+        sources = [source_of(name, folder) for name in (names if evaluator.get("kind") == "python" else [])]
     except EvaluatorError as error:
         raise InputError(str(error)) from None
+    for source, name in zip(sources, names, strict=False):
+        logger.info("imports %s for %s", source, name)
+    return sources
 
 
 def evaluator_table(function: Callable[..., Any]) -> tuple[dict[str, Any], Path]:

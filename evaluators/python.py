@@ -77,9 +77,11 @@ def source_of(function: str, folder: Path) -> str:
     where = f'function = "{function}"'
     source, _ = _parted(where, function)
     if source.endswith(".py"):
-        return str(_script(where, source, folder))
+        return str(_script(where, source, folder).resolve())
     local = _local_module(source, folder.absolute())
-    return str(local) if local else f"{source}, installed at {_installed_at(source)}"
+    return (
+        str(_no_way_out(where, local, folder).resolve()) if local else f"{source}, installed at {_installed_at(source)}"
+    )
 
 
 def _parted(where: str, function: str) -> tuple[str, str]:
@@ -94,7 +96,14 @@ def _script(where: str, source: str, folder: Path) -> Path:
     inside, file = os.path.normpath(folder.absolute()), os.path.normpath(folder.absolute() / source)
     if not Path(file).is_relative_to(inside):
         raise _error(where, f"{file} is not in {inside}; put it there, or install it and name its module")
-    return Path(file)
+    return _no_way_out(where, Path(file), folder)
+
+
+def _no_way_out(where: str, file: Path, folder: Path) -> Path:
+    """The file itself, unless it is elsewhere by a symbolic link: whoever reads the search file sees where it is."""
+    if not file.resolve().is_relative_to(folder.resolve()):
+        raise _error(where, f"{file} leads out of {folder} to {file.resolve()}; put it there, or install its module")
+    return file
 
 
 def _installed_at(module: str) -> str:
@@ -107,6 +116,8 @@ def _import_module(where: str, name: str, folder: Path) -> ModuleType:
     local = _local_module(name, folder)
     if local is None and _is_missing(name):
         raise _error(where, f"there is no module {name} in {folder}, and none is installed; correct the name")
+    if local is not None:
+        _no_way_out(where, local, folder)
     _import_first_from(folder)
     with _importing(where):
         module = importlib.import_module(name)

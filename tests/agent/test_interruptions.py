@@ -3,6 +3,7 @@
 import contextlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -43,7 +44,7 @@ Start = Callable[..., subprocess.Popen[str]]
 @pytest.fixture
 def start(tmp_path: Path, witness: Path) -> Iterator[Start]:
     """Starts ``ncode run`` in a process; nothing of it outlives the test."""
-    (tmp_path / "trial_functions.py").symlink_to(HERE / "trial_functions.py")
+    shutil.copy(HERE / "trial_functions.py", tmp_path)
     started: list[subprocess.Popen[str]] = []
 
     def start(

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -68,7 +69,7 @@ class FaultySearch:
         self.witness.touch()
         self.output = folder / "output.log"
         if not (functions := folder / "fault_functions.py").exists():
-            functions.symlink_to(HERE / "fault_functions.py")
+            shutil.copy(HERE / "fault_functions.py", functions)
         self.file.write_text(TOML.format(
             trials=trials, workers=workers, timeout=timeout, retries=retries, seed=seed, more=more, space=space,
             function=function, ranker=ranker, history=history or "search.db",
