@@ -14,7 +14,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from io import TextIOWrapper
@@ -118,15 +118,17 @@ def on_a_new_line(file: TextIOWrapper) -> TextIOWrapper:
 class RunLog(Observer):
     """Logs what happens."""
 
-    def __init__(self, handler: logging.Handler) -> None:
+    def __init__(self, handler: logging.Handler, imported: Sequence[str] = ()) -> None:
         # A logger of its own: the console shows trials in another way.
         self._logger = logging.Logger("ncode_search.trials", logging.INFO)
         self._logger.addHandler(handler)
         self._slots: dict[int, int] = {}
+        self._imported = imported
 
     def opened(self, completed: int, best: Trial | None) -> None:
         """See `Observer`."""
-        self._log("run began", completed=completed, best=None if best is None else best.value)
+        best_value = None if best is None else best.value
+        self._log("run began", completed=completed, best=best_value, imports=list(self._imported))
 
     def started(self, trial: int, text: str, worker: int) -> None:
         """See `Observer`."""
@@ -152,13 +154,13 @@ class RunLog(Observer):
 
 
 @contextlib.contextmanager
-def written(history: Path) -> Iterator[RunLog]:
-    """The log of this history, open; meanwhile it has what the package logs, too."""
+def written(history: Path, imported: Sequence[str] = ()) -> Iterator[RunLog]:
+    """The log of this history, open; meanwhile it has what the package logs, too. `imported`: the user's code."""
     handler = LogFile(run_files.beside(history, "log"))
     package = logging.getLogger("ncode_search")
     package.addHandler(handler)
     try:
-        yield RunLog(handler)
+        yield RunLog(handler, imported)
     finally:
         package.removeHandler(handler)
         handler.close()

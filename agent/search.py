@@ -45,7 +45,7 @@ from ncode_search.agent.observations import Codes
 from ncode_search.agent.observer import Observer
 from ncode_search.agent.outcome import Outcome
 from ncode_search.agent.proposals import Proposer
-from ncode_search.agent.ranking import make_ranker
+from ncode_search.agent.ranking import ranker_of
 from ncode_search.agent.ranking.base import Ranker
 from ncode_search.agent.session import Focus, Session
 from ncode_search.agent.settings import NotifySettings, RankerSettings, SearchSettings, parse_duration
@@ -131,8 +131,8 @@ class Search:
         SIGINT lets the trials under way finish, SIGTERM gives them `signals.TERM_GRACE` seconds; a second one ends
         them.
 
-        Raises `InputError` for wrong settings and files, before anything is written; `SearchFailedError` where it
-        cannot go on.
+        Raises `InputError` for wrong settings and files, before a new history is made; `SearchFailedError` where it
+        cannot go on. Where there is a history, it says so.
         """
         try:
             asyncio.get_running_loop()
@@ -176,24 +176,25 @@ class Search:
             self.close()
 
     async def _run_with(self, workers: list[Worker]) -> Outcome:
-        log_imports(self._evaluator or {}, self._evaluator_folder)
-        await self._make_ready(workers)
-        session, proposer = await self._opened(), self._ready_proposer()
-        session.history.remember("settings", dataclasses.asdict(self.settings))
-        session.history.record_start(self._changeable([worker.device.name for worker in workers]))
+        imported = log_imports(self._evaluator or {}, self._evaluator_folder)
+        is_new = self._session is None
+        if is_new:
+            await self._make_ready(workers)
+        session = await self._opened()
         run_record.begin(session.history)
         async with watched(
             self._observer, self.path, self.space, self.settings, self._notify, self._model_folder,
-            lambda: self._interruption.is_asked,
+            imported, lambda: self._interruption.is_asked,
         ) as observer:  # fmt: skip
-            observer.opened(session.completed, session.history.best())
-            self._loop = SearchLoop(session, proposer, workers, self.settings, observer)
-            self._interruption.can_end_by(self._loop.stop)
-            return await self._recorded(session, self._loop, observer)
+            return await self._recorded(session, workers, observer, is_ready=is_new)
 
-    async def _recorded(self, session: Session, loop: SearchLoop, observer: Observer) -> Outcome:
-        """The loop, with its end written down and told."""
+    async def _recorded(self, session: Session, workers: list[Worker], observer: Observer, is_ready: bool) -> Outcome:
+        """The run, with its end written down and told, be it before its first trial."""
         try:
+            observer.opened(session.completed, session.history.best())
+            if not is_ready:
+                await self._make_ready(workers)
+            loop = self._begin(session, workers, observer)
             await loop.run()
             if session.completed >= self.settings.trials:
                 session.sweep(pruned=True)
@@ -209,6 +210,13 @@ class Search:
                 run_record.end(session.history, *end)
             observer.ended(*end)
         return outcome
+
+    def _begin(self, session: Session, workers: list[Worker], observer: Observer) -> SearchLoop:
+        session.history.remember("settings", dataclasses.asdict(self.settings))
+        session.history.record_start(self._changeable([worker.device.name for worker in workers]))
+        self._loop = SearchLoop(session, self._ready_proposer(), workers, self.settings, observer)
+        self._interruption.can_end_by(self._loop.stop)
+        return self._loop
 
     def _ended(self, session: Session, loop: SearchLoop) -> Outcome:
         ended, proven = loop.exhausted, session.candidates.has_listed_all
@@ -380,12 +388,7 @@ class Search:
     def _ready_proposer(self) -> Proposer:
         if self._proposer is None:
             settings = self._ranker_settings
-            ranker = self._ranker or make_ranker(
-                settings.kind, self.space, model=settings.model, folder=self._model_folder,
-                history=settings.history, shuffles=settings.shuffles, threads=settings.threads,
-                gpu_layers=settings.gpu_layers, server_model=settings.server_model,
-                api_key_env=settings.api_key_env, deadline=settings.deadline_seconds,
-            )  # fmt: skip
             trials = self.settings.trials if self._evaluator is not None else None
+            ranker = self._ranker or ranker_of(settings, self.space, self._model_folder)
             self._proposer = Proposer(ranker, settings, self.settings.seed, settings.startup_trials(trials))
         return self._proposer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 from ncode_search.agent import run_log
@@ -24,13 +24,15 @@ async def watched(
     settings: SearchSettings,
     notify: NotifySettings,
     folder: Path,
+    imported: Sequence[str],
     is_hurried: Callable[[], bool],
 ) -> AsyncIterator[Observer]:
     """Who is to be told what happens in a run, `observer` first; `folder`: where the user's command is run.
 
+    `imported`: the code of the user's that is run;
     `is_hurried`: whether somebody waits for the end, who may be about to kill this process.
     """
-    with run_log.written(history) as log:
+    with run_log.written(history, imported) as log:
         threads: list[Backups | Notifier] = [Backups(history, settings.backup_every)]
         if notify.command is not None:
             threads.append(Notifier(notify, history, space, Objective(settings.goal), settings.trials, folder))

@@ -5,6 +5,6 @@ Importing this package does not import llama.cpp; loading a ``llama`` ranker doe
 
 from ncode_search.agent.ranking.base import Ranker, RankerInfo
 from ncode_search.agent.ranking.diagnosis import llama_report
-from ncode_search.agent.ranking.factory import RANKERS, make_ranker
+from ncode_search.agent.ranking.factory import RANKERS, make_ranker, ranker_of
 
-__all__ = ["RANKERS", "Ranker", "RankerInfo", "llama_report", "make_ranker"]
+__all__ = ["RANKERS", "Ranker", "RankerInfo", "llama_report", "make_ranker", "ranker_of"]

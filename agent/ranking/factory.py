@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from ncode_search.agent.errors import InputError
 from ncode_search.agent.ranking.address import KEY_VARIABLE, is_url
+from ncode_search.agent.ranking.awaited import AwaitedRanker
 from ncode_search.agent.ranking.base import ChoiceSpace, Ranker
 from ncode_search.agent.ranking.baselines import EvolutionRanker, RandomRanker
 from ncode_search.agent.ranking.prompt import MOST_TRIALS, SHUFFLES
+from ncode_search.agent.settings import RankerSettings
 
 RANKERS = ("embedded", "llama", "evolution", "random")
 """Names that `make_ranker` knows."""
 _WITHOUT_MODEL: dict[str, type[EvolutionRanker | RandomRanker]] = {"evolution": EvolutionRanker, "random": RandomRanker}
+
+
+def ranker_of(settings: RankerSettings, space: ChoiceSpace, folder: Path) -> Ranker:
+    """The ranker of a search, not loaded yet; one whose model is a file may lose it, and is tried again then.
+
+    Relative paths are from `folder`. Raises `InputError` as `make_ranker` does.
+    """
+    make = partial(
+        make_ranker, settings.kind, space, model=settings.model, folder=folder,
+        history=settings.history, shuffles=settings.shuffles, threads=settings.threads,
+        gpu_layers=settings.gpu_layers, server_model=settings.server_model,
+        api_key_env=settings.api_key_env, deadline=settings.deadline_seconds,
+    )  # fmt: skip
+    is_file = settings.model is not None and settings.kind not in _WITHOUT_MODEL and not is_url(settings.model)
+    return AwaitedRanker(settings.kind, make) if is_file else make()
 
 
 def make_ranker(

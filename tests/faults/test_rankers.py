@@ -109,6 +109,33 @@ def test_a_search_whose_server_is_gone_when_it_is_started_again_goes_on(tmp_path
         assert process.wait(20) in (0, 1)
 
 
+@pytest.mark.parametrize("size", [None, 70_000, 0])
+def test_a_search_whose_model_is_damaged_when_it_is_started_again_goes_on(tmp_path: Path, size: int | None) -> None:
+    """Deleted, truncated, emptied; a search that was never ranked by it is refused."""
+    model = Path(shutil.copy(PACKAGED, tmp_path / "model.gguf"))
+    ranker = f'model = "{model}"\nstartup = 1\npool = 16'
+    with FaultySearch(tmp_path / "run", trials=600, workers=1, ranker=ranker) as search:
+        os.truncate(model, 0)
+        assert search.start().wait(30) == 2
+        assert not search.history.exists()
+        shutil.copy(PACKAGED, model)
+        process = search.start()
+        wait_for(lambda: search.count("end") >= 2 and "worked" in reasons(search))
+        search.kill(process.pid)
+        process.wait()
+        model.unlink() if size is None else os.truncate(model, size)
+        gone = len(reasons(search))
+        process = search.start()
+        wait_for(lambda: len(reasons(search)) >= gone + 3)
+        assert "evolution decides until it is back" in search.output.read_text()
+        assert all(str(model) in reason for reason in reasons(search)[gone + 1 :])
+        shutil.copy(PACKAGED, model.with_suffix(".new"))
+        model.with_suffix(".new").replace(model)
+        wait_for(lambda: reasons(search)[-1] == "worked")
+        process.terminate()
+        assert process.wait(20) in (0, 1)
+
+
 def test_a_ranker_is_spared_twice_as_long_after_every_failure() -> None:
     back_off, now = BackOff(), time.monotonic()
     rests = []

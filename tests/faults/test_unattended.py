@@ -1,5 +1,6 @@
 """The scripts of docs/unattended.md do what is said there."""
 
+import json
 import os
 import re
 import shutil
@@ -55,3 +56,54 @@ def test_the_service_has_what_a_search_needs(tmp_path: Path) -> None:
     path.write_text(re.sub("(?m)^ExecStart=.*", "ExecStart=/bin/true", unit))
     checked = subprocess.run(["systemd-analyze", "verify", str(path)], capture_output=True, text=True, check=False)
     assert (checked.returncode, checked.stderr) == (0, "")
+
+
+NOTIFIED = """kind = "evolution"
+[notify]
+command = '''sh -c 'echo "$NCODE_EVENT" "$NCODE_MESSAGE" >> told.log''''
+every = "1s"
+"""
+
+
+def log_of(search: FaultySearch) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (search.folder / "search.db.log").read_text().splitlines()]
+
+
+def test_a_run_that_cannot_begin_leaves_why(tmp_path: Path) -> None:
+    """In its record, for `ncode status`, in the log, and by the user's command."""
+    with FaultySearch(tmp_path, trials=2, workers=1, ranker=NOTIFIED) as search:
+        search.finish()
+        (tmp_path / "fault_functions.py").write_text("import os; os._exit(5)")
+        assert search.start(None, "--trials", 4).wait(30) == 1
+        command = [sys.executable, "-m", "ncode_search.agent", "status", str(search.history), "--check"]
+        status = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+        last = log_of(search)[-1]
+        assert (last["message"], "exited with code 5" in str(last["reason"])) == ("run failed", True)
+        assert "exited with code 5" in status, status
+        told = (tmp_path / "told.log").read_text().splitlines()[-1]
+        assert told.startswith("failed failed with 2 trials completed: a worker process cannot start"), told
+
+
+def test_a_model_that_cannot_rank_is_why_a_run_could_not_begin(tmp_path: Path) -> None:
+    with FaultySearch(tmp_path, trials=2, workers=1) as search:
+        search.finish()
+        (tmp_path / "model.gguf").write_bytes(b"GGUF")
+        assert search.start(None, "--trials", 4, "--ranker", tmp_path / "model.gguf").wait(30) == 2
+        assert "model.gguf" in str(log_of(search)[-1]["reason"])
+
+
+def test_the_log_says_which_code_is_run_also_of_a_quiet_search(tmp_path: Path) -> None:
+    with FaultySearch(tmp_path, trials=1, workers=1) as search:
+        search.wait(search.start(None, "--quiet"))
+        assert log_of(search)[0]["imports"] == [str(tmp_path.resolve() / "fault_functions.py")]
+
+
+def test_a_function_in_a_file_that_leads_out_of_the_folder_is_refused(tmp_path: Path) -> None:
+    with FaultySearch(tmp_path / "run", trials=1, workers=1) as search:
+        functions = search.folder / "fault_functions.py"
+        functions.rename(tmp_path / "elsewhere.py")
+        functions.symlink_to(tmp_path / "elsewhere.py")
+        assert search.start().wait(30) == 2
+        (line,) = search.output.read_text().splitlines()[-1:]
+        assert f"leads out of {search.folder} to {tmp_path.resolve()}/elsewhere.py" in line
+        assert not search.history.exists()

@@ -33,7 +33,8 @@ class Fault:
     needs: str = ""
     """``disk``: a small disk; ``file``, ``server``: who ranks."""
     refused_with: int = 0
-    """The exit code of an agent that is started meanwhile and does not run; 0: it has to run."""
+    """The exit code of an agent that is started meanwhile and does not run; 0: it has to run. Where
+    it needs a file, only before that has ranked."""
 
 
 def kill(victim: str) -> Callable[[Soak], None]:

@@ -250,8 +250,14 @@ class Soak:
 
     def _note_excuses(self) -> None:
         for condition in self._conditions:
-            if condition.fault.refused_with:
+            if condition.fault.refused_with and not (condition.fault.needs == "file" and self._was_ranked()):
                 self.agent.excuses[condition.fault.refused_with] = condition.fault.name
+
+    def _was_ranked(self) -> bool:
+        """Whether the model has ranked already: from then on, a start without it goes on."""
+        with contextlib.suppress(sqlite3.OperationalError):  # on a full disk
+            return bool(self.search.rows("SELECT 1 FROM decisions WHERE ranker = 'embedded' LIMIT 1"))
+        return False
 
     def _end_conditions(self, until: float, kind: str = "") -> None:
         for condition in [*self._conditions]:
