@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import sqlite3
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,8 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from ncode_search.agent import backup, database, run_files, salvage
+from ncode_search.agent import backup, database, salvage
+from ncode_search.agent.declarations import migrate
 from ncode_search.agent.errors import HistoryError, InputError, NcodeError
 from ncode_search.agent.processes import ProcessId
 from ncode_search.agent.salvage import Row, Salvage
@@ -71,6 +73,11 @@ class Repair:
     has_space: bool
     """Whether the space and the objective are known; `ncode run` puts them back."""
 
+    @property
+    def amount(self) -> tuple[int, int]:
+        """How much it is: trials, and rows of all tables."""
+        return self.tables["trials"].kept, sum(table.kept for table in self.tables.values())
+
 
 def repair(path: Path, out: Path | None = None) -> Repair:
     """Make a new history at `out` (default: ``NAME.repaired.db``) of what is left of the one at `path`.
@@ -80,19 +87,33 @@ def repair(path: Path, out: Path | None = None) -> Repair:
     """
     out = out or path.with_name(f"{path.stem}.repaired{path.suffix}")
     _check_paths(path, out)
-    unfinished = run_files.beside(out, "unfinished")
-    unfinished.unlink(missing_ok=True)
     try:
-        os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666))
-        with salvage.opened(path, out.absolute().parent) as left:
-            done = _rebuilt(path, left, unfinished, out)
-        backup.check(unfinished)
-        backup.sync(unfinished)
-        os.link(unfinished, out)  # which does not overwrite
-        return done
-    finally:
-        for file in (unfinished, Path(f"{unfinished}-journal")):
-            file.unlink(missing_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".repair-", dir=out.absolute().parent) as name:
+            done = _best(path, Path(name), out)
+            unfinished = Path(name, "best.db")
+            backup.check(unfinished)
+            backup.sync(unfinished)
+            os.link(unfinished, out)  # which does not overwrite
+    except (OSError, sqlite3.OperationalError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(
+            f"{out}: cannot be made ({reason}); see that {path} can be read and that the folder has room and can be "
+            "written, or choose another one with -o"
+        ) from None
+    return done
+
+
+def _best(path: Path, folder: Path, out: Path) -> Repair:
+    """What the best way to read the file makes of it, at ``best.db`` in the folder."""
+    best = None
+    for left in salvage.ways(path, folder):
+        done = _rebuilt(path, left, folder / "rebuilt.db", out)
+        if best is None or done.amount > best.amount:
+            best = done
+            os.replace(folder / "rebuilt.db", folder / "best.db")
+    if best is None or not best.amount[0]:
+        raise NcodeError(f"{path}: no trial can be read in it or in a backup beside it; nothing was written")
+    return best
 
 
 def _check_paths(path: Path, out: Path) -> None:
@@ -105,6 +126,7 @@ def _check_paths(path: Path, out: Path) -> None:
 
 
 def _rebuilt(path: Path, left: Salvage, to: Path, out: Path) -> Repair:
+    to.unlink(missing_ok=True)
     connection = sqlite3.connect(to, isolation_level=None)
     try:
         builder = _Builder(Database(connection), left)
@@ -112,8 +134,6 @@ def _rebuilt(path: Path, left: Salvage, to: Path, out: Path) -> Repair:
             sources = [(one, stack.enter_context(_readable(one))) for one in backup.backups_of(path)]
             used = builder.build([(one, copy) for one, copy in sources if copy is not None])
         _refuse_in_use(path, builder)
-        if not builder.tables["trials"].kept:
-            raise NcodeError(f"{path}: no trial can be read in it or in a backup beside it; nothing was written")
         return Repair(out, builder.tables, builder.lost(), used, builder.space is not None)
     finally:
         connection.close()
@@ -148,8 +168,7 @@ class _Builder:
     def __init__(self, db: Database, left: Salvage) -> None:
         self._db = db
         self._left = left
-        applied = left.applied()
-        MIGRATIONS.apply(db, stop_before=[one.name for one in MIGRATIONS._migrations if one.name not in applied])
+        migrate(db, left.applied())
         names = [name for name in db.table_names() if name != MIGRATIONS.migrations_table and name[:7] != "sqlite_"]
         self.tables = {name: Recovered() for name in sorted(names, key=lambda name: (name not in _FIRST, name))}
         self.space: SearchSpace | None = None
@@ -184,7 +203,9 @@ class _Builder:
     def _copy(self, table: str, source: Salvage, *, only_final: bool = False) -> None:
         declared = self._db.conn.execute(f"PRAGMA table_info({table})").fetchall()
         there = source.columns(table)
-        columns = [column for column in declared if column[1] in there]
+        columns = declared[: len(there)]  # migrations add columns at the end
+        if [column[1] for column in columns] != there:
+            return
         keys = [column for column in declared if column[5] == 1] or declared[:1]
         names, key = [column[1] for column in columns], keys[0][1]
         if table in ("trials", *_OF_TRIALS):
@@ -209,7 +230,9 @@ class _Builder:
         try:
             query = f"INSERT OR IGNORE INTO {table} ({', '.join(names)}) VALUES ({marks})"
             added = self._db.conn.execute(query, row).rowcount
-        except sqlite3.Error:
+        except sqlite3.Error as error:
+            if database.may_pass(error):
+                raise  # a full disk is not the row's fault
             recovered.refused += 1
             return
         recovered.kept += added

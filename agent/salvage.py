@@ -1,8 +1,8 @@
 """Rows out of a damaged SQLite file: everything that SQLite can still read, around what it cannot.
 
 The file is never opened itself: a copy is, with its write-ahead log, in a folder that goes afterwards. The copy's
-header gets back what all histories have in common. Where the page with the names of the tables is unreadable, it gets
-that of a new history, whose tables begin on the same pages as in one that was never migrated.
+header gets back what all histories have in common. Where the tables are not declared as usual, further copies are
+made, in which they are: see `declarations`.
 
 A table is read in ranges of its first key, halved around what cannot be read down to single numbers; one whose key is
 text is read from both of its ends.
@@ -13,17 +13,14 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sqlite3
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sqlite_utils import Database
-
+from ncode_search.agent import declarations
+from ncode_search.agent.declarations import PAGE, Places, declared, graft
 from ncode_search.agent.schema import MIGRATIONS
 
-PAGE = 4096
-"""Bytes of a page, unless the file's header names another size."""
 _SMALLEST_ROW = 24
 """Bytes; numbers of rows that the file is too small for are damage."""
 _MAGIC = b"SQLite format 3\x00"
@@ -35,7 +32,7 @@ class Salvage:
     """A damaged history, open for reading what is left; see the module's text."""
 
     def __init__(self, connection: sqlite3.Connection, size: int) -> None:
-        self._db = connection
+        self.connection = self._db = connection
         self._most = size // _SMALLEST_ROW + 1000
 
     def columns(self, table: str) -> list[str]:
@@ -47,8 +44,10 @@ class Salvage:
 
     def applied(self) -> set[str]:
         """The migrations that made the file; all of them where that cannot be read."""
-        names = self._read(f"SELECT name FROM {MIGRATIONS.migrations_table}", ())
-        return {name for (name,) in names or []} or {migration.name for migration in MIGRATIONS._migrations}
+        found = self._read(f"SELECT name FROM {MIGRATIONS.migrations_table}", ()) or []
+        names = [migration.name for migration in MIGRATIONS._migrations]
+        count = max((number for number, name in enumerate(names, 1) if (name,) in found), default=len(names))
+        return set(names[:count])
 
     def rows(self, table: str, columns: list[str], key: str, *, is_number: bool) -> Iterator[Row]:
         """All rows that can be read, each once for every way that leads to it."""
@@ -89,33 +88,41 @@ class Salvage:
             return None
 
 
+def ways(path: Path, folder: Path) -> Iterator[Salvage]:
+    """What is left of the file at `path`, in every way to read it that is worth a try, each one closed before the next;
+    the last one is the file as it is. Copies are made in `folder`.
+    """
+    copy, new = folder / "copy.db", folder / "new.db"
+    with _opened(path, copy) as left:
+        found, applied = declared(left.connection), left.applied()
+    for places in declarations.ways_to_mend(found, declarations.usual(new, applied)):
+        with _opened(path, copy, new, places) as left:
+            yield left
+    with _opened(path, copy) as left:
+        yield left
+
+
 @contextlib.contextmanager
-def opened(path: Path, folder: Path) -> Iterator[Salvage]:
-    """What is left of the file at `path`; the copy is made in `folder`."""
-    with tempfile.TemporaryDirectory(prefix=".repair-", dir=folder) as name:
-        copy = _copied(path, Path(name))
-        connection = _connected(copy)
-        try:
-            if not _has_tables(connection):
-                connection.close()
-                _graft_schema(copy, Path(name))
-                connection = _connected(copy)
-            yield Salvage(connection, copy.stat().st_size)
-        finally:
-            connection.close()
+def _opened(path: Path, copy: Path, new: Path | None = None, places: Places | None = None) -> Iterator[Salvage]:
+    """A new copy, open; with the declarations of the history `new`, if there is one."""
+    _copy(path, copy)
+    if new is not None:
+        graft(copy, new, places or {})
+    with contextlib.closing(_connected(copy)) as connection:
+        yield Salvage(connection, copy.stat().st_size)
 
 
-def _copied(path: Path, folder: Path) -> Path:
-    copy = folder / "copy.db"
+def _copy(path: Path, copy: Path) -> None:
     shutil.copyfile(path, copy)
+    for suffix in ("-wal", "-shm"):
+        copy.with_name(copy.name + suffix).unlink(missing_ok=True)
     log = path.with_name(path.name + "-wal")
     if log.is_file():
-        shutil.copyfile(log, folder / "copy.db-wal")
+        shutil.copyfile(log, copy.with_name(copy.name + "-wal"))
     with copy.open("r+b") as file:
         header = file.read(100).ljust(100, b"\0")
         file.seek(0)
         file.write(_mended(header))
-    return copy
 
 
 def _mended(header: bytes) -> bytes:
@@ -124,7 +131,8 @@ def _mended(header: bytes) -> bytes:
     size = size if size == 1 or (512 <= size <= 32768 and size & (size - 1) == 0) else PAGE
     start = _MAGIC + size.to_bytes(2, "big") + bytes([2, 2, 0, 64, 32, 32])
     schema_format, encoding = (4).to_bytes(4, "big"), (1).to_bytes(4, "big")
-    return start + header[24:44] + schema_format + header[48:56] + encoding + header[60:]
+    no_size = bytes(4)  # has SQLite ask the file's own
+    return start + header[24:28] + no_size + header[32:44] + schema_format + header[48:56] + encoding + header[60:]
 
 
 def _connected(copy: Path) -> sqlite3.Connection:
@@ -134,26 +142,3 @@ def _connected(copy: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA writable_schema = ON")
         connection.execute("PRAGMA cell_size_check = ON")
     return connection
-
-
-def _has_tables(connection: sqlite3.Connection) -> bool:
-    try:
-        names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    except sqlite3.Error:
-        return False
-    return {"trials", "meta"} <= names
-
-
-def _graft_schema(copy: Path, folder: Path) -> None:
-    """Put the first page of a new history in the place of the copy's, but for its header."""
-    new = folder / "new.db"
-    database = Database(sqlite3.connect(new, isolation_level=None))
-    database.enable_wal()
-    MIGRATIONS.apply(database)
-    database.close()
-    page = new.read_bytes()[:PAGE]
-    with copy.open("r+b") as file:
-        header = file.read(100)
-        if int.from_bytes(header[16:18], "big") == PAGE:
-            file.seek(0)
-            file.write(header + page[100:])

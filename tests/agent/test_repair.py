@@ -142,6 +142,43 @@ def test_a_header_of_another_kind_of_file(path: Path, original: Path) -> None:
     assert rows_are_all(repair(path), original)
 
 
+@pytest.mark.parametrize("is_backup", [False, True], ids=["history", "backup"])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_flipped_bit_of_the_first_page_costs_nothing(
+    original: Path, tmp_path: Path, seed: int, *, is_backup: bool
+) -> None:
+    """It has the header and the declarations of the tables: whatever the bit is of, all of it is known or checked. In a
+    backup that was put in the place of its history, the tables begin on other pages.
+    """
+    path, rng = tmp_path / "h.db", random.Random(seed)
+    whole = made_backup(original) if is_backup else original.read_bytes()
+    used = int.from_bytes(whole[105:107], "big")  # where the page's content begins, after some free room
+    for number in range(6):
+        content = bytearray(whole)
+        content[rng.choice([rng.randrange(120), rng.randrange(used, PAGE)])] ^= 1 << rng.randrange(8)
+        path.write_bytes(content)
+        done = repair(path, tmp_path / f"{number}.db")
+        assert rows(done.out) == rows(original)
+        kept = {name: table.kept for name, table in done.tables.items()}
+        assert (kept["meta"], kept["decisions"], kept["epochs"]) == (6, TRIALS, TRIALS)
+
+
+def made_backup(path: Path) -> bytes:
+    made = Backup(path).run()
+    content = made.read_bytes()
+    made.unlink()
+    return content
+
+
+@pytest.mark.parametrize("flip", [(b"CREATE TABLE trials", 7), (b"    value REAL", 4), (b"canonical", 0)], ids=str)
+def test_a_flipped_bit_of_a_declaration_costs_nothing(path: Path, original: Path, flip: tuple[bytes, int]) -> None:
+    """It would lose or shift columns, so that no row makes sense, or all lack something."""
+    content = bytearray(path.read_bytes())
+    content[content[:PAGE].index(flip[0]) + flip[1]] ^= 1
+    path.write_bytes(content)
+    assert rows_are_all(repair(path), original)
+
+
 def rows_are_all(done: Repair, original: Path) -> bool:
     return rows(done.out) == rows(original)
 
