@@ -4,8 +4,8 @@ A backup is made from one snapshot (``VACUUM INTO``) while everybody goes on rea
 (``PRAGMA integrity_check``), put on disk, and only then given its name: there is never a moment without a good one. A
 damaged history gives none, so that the last good one stays.
 
-The agent makes one every so many completed trials, in a thread with a connection of its own. Where that fails, as on a
-full disk, it is a warning, and the search goes on.
+The agent makes one every so many completed trials, counted from those that the last one has, and one as a run ends; in
+a thread with a connection of its own. Where that fails, as on a full disk, it is a warning, and the search goes on.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ncode_search.agent import database, run_files
+from ncode_search.agent import database, run_files, run_record
 from ncode_search.agent.errors import HistoryError, one_line
 from ncode_search.agent.history import Trial
 from ncode_search.agent.observer import Observer
@@ -30,7 +30,13 @@ logger = logging.getLogger(__name__)
 
 LEAST_PAUSE = 60.0
 """Seconds between two backups, however fast trials complete."""
-_CLOSE_LIMIT = 5.0
+CLOSE_LIMIT = 5.0
+"""Seconds that a run which ends by itself waits for its last backup."""
+HURRIED_CLOSE_LIMIT = 1.5
+"""The same of one that somebody ends: a service manager is waiting."""
+_STOP_LIMIT = 0.5
+_OPCODES = 10_000
+"""Steps of SQLite's between two looks at whether a backup is to be broken off; well below a millisecond."""
 
 
 def backups_of(history: Path) -> list[Path]:
@@ -43,7 +49,7 @@ class Backup:
 
     def __init__(self, history: Path) -> None:
         self._history = history
-        self._connection: sqlite3.Connection | None = None
+        self._is_broken_off = threading.Event()
 
     def run(self) -> Path:
         """Make, check and keep the backup. Raises `HistoryError` or `OSError` where that is not possible."""
@@ -52,32 +58,44 @@ class Backup:
         try:
             with database.translated(self._history):
                 self._copy(temporary)
-                check(temporary)
+                check(temporary, self._is_broken_off)
             return _keep(temporary, backups_of(self._history))
         finally:
             temporary.unlink(missing_ok=True)
 
     def interrupt(self) -> None:
-        """End `run` soon, with an error."""
-        if self._connection is not None:
-            self._connection.interrupt()
+        """End `run` soon, with an error; also one that is yet to begin."""
+        self._is_broken_off.set()
 
     def _copy(self, to: Path) -> None:
         os.close(os.open(to, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666))
-        self._connection = connection = database.connect(self._history, read_only=True).conn
-        try:
+        with _reading(self._history, self._is_broken_off) as connection:
             connection.execute("VACUUM INTO ?", [str(to.absolute())])
-        finally:
-            self._connection = None
-            connection.close()
 
 
-def check(path: Path) -> None:
-    """Raises `HistoryError` or `sqlite3.Error` where a file is not there or not sound."""
+@contextlib.contextmanager
+def _reading(path: Path, is_broken_off: threading.Event | None) -> Iterator[sqlite3.Connection]:
     with contextlib.closing(database.connect(path, read_only=True).conn) as connection:
+        if is_broken_off is not None:
+            connection.set_progress_handler(is_broken_off.is_set, _OPCODES)
+        yield connection
+
+
+def check(path: Path, is_broken_off: threading.Event | None = None) -> None:
+    """Raises `HistoryError` or `sqlite3.Error` where a file is not there or not sound."""
+    with _reading(path, is_broken_off) as connection:
         found = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
     if found != "ok":
         raise HistoryError(f"{path}: is not sound ({one_line(str(found))}); check the disk")
+
+
+def completed_in(path: Path) -> int:
+    """Completed trials of a backup; 0 where there is none that can be read."""
+    try:
+        with _reading(path, None) as connection:
+            return int(connection.execute("SELECT count(*) FROM trials WHERE state = 'complete'").fetchone()[0])
+    except (HistoryError, sqlite3.Error):
+        return 0
 
 
 def _keep(temporary: Path, places: list[Path]) -> Path:
@@ -100,35 +118,56 @@ def sync(path: Path) -> None:
 
 
 class Backups(Observer):
-    """Makes a backup every `every` completed trials; 0: none."""
+    """Makes a backup every `every` completed trials, and as a run ends; 0: none."""
 
     def __init__(self, history: Path, every: int) -> None:
         self._history = history
         self._every = every
-        self._completed = 0
+        self._missing = 0
+        """Completed trials that the last backup has not."""
         self._last = -LEAST_PAUSE
+        self._limit = HURRIED_CLOSE_LIMIT
         self._backup = Backup(history)
         self._thread: threading.Thread | None = None
 
+    def opened(self, completed: int, best: Trial | None) -> None:
+        """See `Observer`."""
+        there = completed_in(backups_of(self._history)[0]) if self._every else 0
+        self._missing = completed - there if there <= completed else completed  # more: another search's
+        self._make_if_due()
+
     def finished(self, trial: Trial) -> None:
         """See `Observer`."""
-        self._completed += trial.state is TrialState.COMPLETE
-        if self._every and self._completed >= self._every and self._is_time():
-            self._completed, self._last = 0, time.monotonic()
-            self._thread = threading.Thread(target=self._run, name="backup", daemon=True)
-            self._thread.start()
+        self._missing += trial.state is TrialState.COMPLETE
+        self._make_if_due()
+
+    def ended(self, how: str, reason: str | None) -> None:
+        """See `Observer`."""
+        self._limit = CLOSE_LIMIT if how in (*run_record.GOOD_ENDS, run_record.PAUSED) else HURRIED_CLOSE_LIMIT
+        if self._every and self._missing:
+            self._make()
 
     def close(self, is_hurried: Callable[[], bool] = lambda: False) -> None:
-        """Break off the one that is being made: the history is closed next. `is_hurried`: see `wait_for_thread`."""
+        """Break off what is not done soon: the history is closed next. `is_hurried`: see `wait_for_thread`."""
         if self._thread is not None:
+            wait_for_thread(self._thread, self._limit, is_hurried)
             self._backup.interrupt()
-            wait_for_thread(self._thread, _CLOSE_LIMIT, is_hurried)
+            self._thread.join(_STOP_LIMIT)
 
-    def _is_time(self) -> bool:
+    def _make_if_due(self) -> None:
         is_busy = self._thread is not None and self._thread.is_alive()
-        return not is_busy and time.monotonic() - self._last >= LEAST_PAUSE
+        is_time = time.monotonic() - self._last >= LEAST_PAUSE
+        if self._every and self._missing >= self._every and is_time and not is_busy:
+            self._make()
 
-    def _run(self) -> None:
+    def _make(self) -> None:
+        self._missing, self._last = 0, time.monotonic()
+        self._thread = threading.Thread(target=self._run, args=[self._thread], name="backup", daemon=True)
+        self._thread.start()
+
+    def _run(self, before: threading.Thread | None) -> None:
+        if before is not None:
+            before.join()
         try:
             self._backup.run()
         except (HistoryError, OSError, sqlite3.Error) as error:

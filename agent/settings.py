@@ -69,7 +69,9 @@ class SearchSettings:
     failure_window: int = 30
     """See `failure_limit`."""
     backup_every: int = 20
-    """Completed trials between two backups beside the history, which are at least a minute apart; 0: none."""
+    """Completed trials between two backups beside the history, at least a minute apart; one more at a run's end; 0:
+    none.
+    """
 
     stop: str | None = None
     """How trials are stopped early: ``median``, ``asha``; default: they are not. See docs/fidelity.md."""

@@ -3,7 +3,6 @@
 import logging
 import os
 import resource
-import sqlite3
 import stat
 import subprocess
 import sys
@@ -105,8 +104,7 @@ def test_it_is_made_every_so_many_completed_trials_but_not_all_the_time(
     one = Backups(path, 3)
     for _ in range(2):
         one.finished(done)
-    one.close()
-    assert not backups_of(path)[0].exists()
+    assert one._thread is None
     one.finished(done)
     one._thread.join()
     assert backups_of(path)[0].exists()
@@ -150,11 +148,58 @@ def test_a_full_disk_costs_the_backup_and_nothing_else(path: Path) -> None:
     assert count(path) == 40
 
 
-def test_a_search_makes_them_and_is_not_kept_from_ending(make_search, tmp_path: Path, caplog) -> None:
+def test_short_runs_have_backups_too(make_search, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Each of five runs is shorter than a period, and ends with one: paused by a person, or done."""
+    newest, _ = backups_of(tmp_path / "search.db")
     with caplog.at_level(logging.WARNING):
-        make_search(trials=6, backup_every=2).run()
+        for target in (4, 8, 12, 16, 20):
+            make_search(trials=target, backup_every=50).run()
+            assert backup.completed_in(newest) == target
+        before = newest.stat().st_mtime_ns
+        make_search(trials=20, backup_every=50).run()
+    assert newest.stat().st_mtime_ns == before, "nothing has completed since"
     assert not caplog.records
-    made = backups_of(tmp_path / "search.db")[0]
-    if made.exists():  # else the search ended before it was whole, which is no error
-        assert sqlite3.connect(made).execute("PRAGMA integrity_check").fetchone() == ("ok",)
     assert not run_files.beside(tmp_path / "search.db", "backup.new").exists()
+
+
+def test_none_are_made_where_none_are_wanted(make_search, tmp_path: Path) -> None:
+    make_search(trials=4, backup_every=0).run()
+    assert not backups_of(tmp_path / "search.db")[0].exists()
+
+
+def test_what_runs_that_were_killed_have_completed_counts(path: Path) -> None:
+    fill(path, 41, 50)
+    one = Backups(path, 20)
+    one.opened(50, None)
+    one._thread.join()
+    assert backup.completed_in(backups_of(path)[0]) == 50
+    again = Backups(path, 20)
+    again.opened(69, None)
+    assert again._thread is None, "19 are missing"
+    again.opened(70, None)
+    again.close()
+    other = Backups(path, 20)
+    other.opened(30, None)
+    other.close()
+    assert other._thread is not None, "a backup with more trials is of another search"
+
+
+@pytest.mark.parametrize(("how", "longest"), [("done", 8.0), ("interrupted", 3.0)])
+def test_the_last_one_is_broken_off_where_it_takes_long(
+    path: Path, monkeypatch: pytest.MonkeyPatch, how: str, longest: float
+) -> None:
+    slow = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+
+    def copy(self: Backup, to: Path) -> None:
+        with backup._reading(path, self._is_broken_off) as connection:
+            connection.execute(slow).fetchone()
+
+    monkeypatch.setattr(Backup, "_copy", copy)
+    one = Backups(path, 20)
+    one.opened(1, None)
+    one.ended(how, None)
+    began = time.monotonic()
+    one.close()
+    assert time.monotonic() - began < longest
+    assert not one._thread.is_alive()
+    assert not backups_of(path)[0].exists()
