@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from ncode_search.agent import database
 from ncode_search.agent.errors import HistoryInUseError
 from ncode_search.agent.history import History
-from ncode_search.agent.processes import ProcessId
+from ncode_search.agent.processes import ProcessId, boot_id
 
 STALE_AFTER = 180.0
 """Seconds without a sign of life after which an owner on another machine is taken to be gone."""
@@ -68,9 +68,9 @@ def _complain(history: History, owner: ProcessId) -> NoReturn:
 
 
 def renew(history: History) -> None:
-    """Give a sign of life."""
+    """Give a sign of life; who gives one gives more, every `RENEW_EVERY`."""
     with database.immediate(history.db):
-        _write(history, ProcessId.current())
+        _write(history, ProcessId.current(), boot=boot_id(), clock=time.monotonic())
 
 
 def release(history: History) -> None:
@@ -84,6 +84,19 @@ def release(history: History) -> None:
 def owner(history: History) -> ProcessId | None:
     """The living agent of this history, if it has one."""
     return _living_owner(history)
+
+
+def silence(history: History) -> float | None:
+    """Seconds since the agent, whose process lives on this machine, last gave a sign of life; None where it gives none,
+    as under ask and tell.
+
+    By the monotonic clock, which neither jumps nor counts a suspended machine's sleep.
+    """
+    row = _read(history)
+    if row is None or "clock" not in row or not ProcessId.parse(row["process"]).is_local:
+        return None
+    is_ours = row["boot"] == boot_id() != ""
+    return max(0.0, time.monotonic() - row["clock"] if is_ours else time.time() - row["seen"])
 
 
 def _living_owner(history: History) -> ProcessId | None:
@@ -103,6 +116,6 @@ def _read(history: History) -> dict[str, Any] | None:
     return json.loads(row[0]) if row else None
 
 
-def _write(history: History, process: ProcessId) -> None:
-    value = json.dumps({"process": str(process), "seen": time.time()})
+def _write(history: History, process: ProcessId, **more: Any) -> None:
+    value = json.dumps({"process": str(process), "seen": time.time(), **more})
     history.db.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", [_KEY, value])

@@ -104,7 +104,8 @@ class Notifier(Observer):
     def ended(self, how: str, reason: str | None) -> None:
         """See `Observer`."""
         kind = {run_record.PAUSED: PAUSED, run_record.FAILED: FAILED}.get(how)
-        kind = kind or (FINISHED if how in run_record.GOOD_ENDS else None)
+        if how in run_record.GOOD_ENDS:
+            kind = FINISHED if self._completed else FAILED
         if kind is not None:  # a search that a person stopped is no news
             self._send(kind, f"{how} with {self._completed} trials completed" + (f": {reason}" if reason else ""))
 

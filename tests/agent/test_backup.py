@@ -97,6 +97,10 @@ def test_writers_do_not_wait_for_it(path: Path) -> None:
     assert longest < 2.0, "a write waited"
 
 
+def is_making(one: Backups) -> bool:
+    return one._thread is not None
+
+
 def test_it_is_made_every_so_many_completed_trials_but_not_all_the_time(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,7 +108,7 @@ def test_it_is_made_every_so_many_completed_trials_but_not_all_the_time(
     one = Backups(path, 3)
     for _ in range(2):
         one.finished(done)
-    assert one._thread is None
+    assert not is_making(one)
     one.finished(done)
     one._thread.join()
     assert backups_of(path)[0].exists()
@@ -175,13 +179,13 @@ def test_what_runs_that_were_killed_have_completed_counts(path: Path) -> None:
     assert backup.completed_in(backups_of(path)[0]) == 50
     again = Backups(path, 20)
     again.opened(69, None)
-    assert again._thread is None, "19 are missing"
+    assert not is_making(again), "19 are missing"
     again.opened(70, None)
     again.close()
     other = Backups(path, 20)
     other.opened(30, None)
     other.close()
-    assert other._thread is not None, "a backup with more trials is of another search"
+    assert is_making(other), "a backup with more trials is of another search"
 
 
 @pytest.mark.parametrize(("how", "longest"), [("done", 8.0), ("interrupted", 3.0)])
