@@ -96,7 +96,7 @@ def silence(history: History) -> float | None:
     if row is None or "clock" not in row or not ProcessId.parse(row["process"]).is_local:
         return None
     is_ours = row["boot"] == boot_id() != ""
-    return max(0.0, time.monotonic() - row["clock"] if is_ours else time.time() - row["seen"])
+    return max(0.0, float(time.monotonic() - row["clock"] if is_ours else time.time() - row["seen"]))
 
 
 def _living_owner(history: History) -> ProcessId | None:

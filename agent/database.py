@@ -57,6 +57,7 @@ def open_for_writing(path: Path, meta: Mapping[str, Any], patience: float = BUSY
     Raises `HistoryError` where the file is no history, another search's, or newer than this program; it is unchanged
     then.
     """
+    run_files.check(path)
     if not path.parent.is_dir():
         raise HistoryError(f"{path}: the folder {path.parent} does not exist; make it or choose another history path")
     run_files.refuse_links(path)
@@ -122,19 +123,18 @@ def _check_existing(path: Path, meta: Mapping[str, Any], patience: float) -> Non
 
 
 def exists(path: Path) -> bool:
-    """Whether there is a file with something in it. Raises `HistoryError` where it cannot be one of SQLite's.
+    """Whether there is a file with something in it. Raises `HistoryError` where it can be no history.
 
     SQLite alone opens it. Whoever closes a file loses all locks that his process has on it (POSIX), also those of
     connections to it: the next process that closes the history would take itself for the last one and remove the
     write-ahead log, and what this process writes from then on would be lost.
     """
+    run_files.check(path)
     try:
         if not path.stat().st_size:
             return False
     except FileNotFoundError:
         return False
-    except OSError as error:
-        raise HistoryError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
     with contextlib.suppress(HistoryUnavailableError):  # whoever opens it will say so
         connect(path, read_only=True, patience=0.0).close()
     return True

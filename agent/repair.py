@@ -20,7 +20,7 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from ncode_search.agent import backup, database, salvage
+from ncode_search.agent import backup, database, run_files, salvage
 from ncode_search.agent.declarations import migrate
 from ncode_search.agent.errors import HistoryError, InputError, NcodeError
 from ncode_search.agent.processes import ProcessId
@@ -82,8 +82,8 @@ class Repair:
 def repair(path: Path, out: Path | None = None) -> Repair:
     """Make a new history at `out` (default: ``NAME.repaired.db``) of what is left of the one at `path`.
 
-    Raises `InputError` where there is nothing to repair or `out` exists, `NcodeError` where nothing is left; nothing is
-    written then.
+    Raises `InputError` where there is nothing to repair, or `out` exists or cannot be made, `NcodeError` where nothing
+    is left; nothing is written then.
     """
     out = out or path.with_name(f"{path.stem}.repaired{path.suffix}")
     _check_paths(path, out)
@@ -117,6 +117,8 @@ def _best(path: Path, folder: Path, out: Path) -> Repair:
 
 
 def _check_paths(path: Path, out: Path) -> None:
+    run_files.check(path)
+    run_files.check(out)
     if not path.is_file():
         raise InputError(f"{path}: there is no such file; check the path")
     if os.path.lexists(out):

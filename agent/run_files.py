@@ -9,15 +9,47 @@ from __future__ import annotations
 
 import glob
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from ncode_search.agent.errors import HistoryError
 
+_MOST_BYTES = 255
+"""Of a file's name, in all file systems that matter."""
+
 
 def beside(history: Path, suffix: str) -> Path:
     """The file ``search.db.suffix`` of ``search.db``."""
     return history.with_name(f"{history.name}.{suffix}")
+
+
+def check(history: Path) -> None:
+    """Raises `HistoryError` where no history can be: what is there is no file, or its name cannot be one."""
+    try:
+        str(history.absolute()).encode()  # SQLite's names are UTF-8
+        is_there, is_file = True, stat.S_ISREG(history.stat().st_mode)
+    except FileNotFoundError:
+        is_there = is_file = False
+    except OSError as error:
+        raise HistoryError(
+            f"{history}: cannot be read ({error.strerror}); check the path and its permissions"
+        ) from None
+    except ValueError:  # a NUL, or bytes that are no UTF-8
+        raise HistoryError(f"{history}: no history can have this name; choose another history path") from None
+    if is_there and not is_file:
+        what = "a folder" if history.is_dir() else "no regular file"
+        raise HistoryError(f"{history}: is {what}; choose another history path")
+    # What is there may be read although a new one of this name would have no backups.
+    _check_length(history, "-journal" if is_there else ".backup.new-journal")
+
+
+def _check_length(history: Path, suffix: str) -> None:
+    most = _MOST_BYTES - len(suffix)
+    if len(os.fsencode(history.name)) > most:
+        raise HistoryError(
+            f"{history}: the names of the files beside it would be too long; choose a name of at most {most} bytes"
+        )
 
 
 def refuse_links(history: Path) -> None:

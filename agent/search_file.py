@@ -9,6 +9,7 @@ import dataclasses
 import json
 import shlex
 import shutil
+import stat
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ncode_search.agent import run_files
 from ncode_search.agent.errors import InputError
 from ncode_search.agent.evaluator_cost import CostSource
 from ncode_search.agent.observations import Codes
@@ -104,6 +106,7 @@ class SearchFile:
         if not isinstance(name, str) or not name:
             raise InputError('[search] history is missing; say where to keep the results: history = "results.db"')
         history = history or path.parent / name
+        run_files.check(history)
         settings = _settings("search", SearchSettings, search)
         ranker = _settings("ranker", RankerSettings, tables.get("ranker", {}))
         evaluator = _evaluator(tables.get("evaluator", {}))
@@ -157,6 +160,8 @@ def _check_tables(tables: Mapping[str, Any]) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe without a writer would be waited for, for ever
+            raise InputError("is no regular file; give a TOML file")
         tables: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError("there is no such file; check the path") from None
