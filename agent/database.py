@@ -42,6 +42,8 @@ logger = logging.getLogger(__name__)
 def connect(path: Path, *, read_only: bool = False, patience: float = BUSY_TIMEOUT) -> Database:
     """A connection with foreign keys on and every transaction begun by hand; `patience`: see `BUSY_TIMEOUT`."""
     uri = f"file:{quote(str(path.absolute()))}?mode={'ro' if read_only else 'rwc'}"
+    if read_only and _is_at_rest(path):
+        uri += "&immutable=1"
     try:
         connection = sqlite3.connect(uri, uri=True, timeout=patience, isolation_level=None)
         connection.execute("PRAGMA foreign_keys = ON")
@@ -49,6 +51,11 @@ def connect(path: Path, *, read_only: bool = False, patience: float = BUSY_TIMEO
     except (sqlite3.Error, UnicodeDecodeError) as error:
         raise _refusal(path, "cannot be opened", error) from None
     return Database(connection)
+
+
+def _is_at_rest(path: Path) -> bool:
+    """Whether a history is read where SQLite can make no shared memory for it, and needs none: nobody has it open."""
+    return not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-wal").exists()
 
 
 def open_for_writing(path: Path, meta: Mapping[str, Any], patience: float = BUSY_TIMEOUT) -> Database:

@@ -151,3 +151,12 @@ def test_a_repair_says_that_the_disk_is_full(tmp_path: Path, share: float) -> No
     else:
         assert "cannot be made (File too large)" in refused([*NCODE, "repair", "h.db"], tmp_path, preexec_fn=limited)
     assert set(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("command", ["status", "best", "trials"])
+def test_a_history_is_read_where_nothing_may_be_written(unwritable: Path, command: str) -> None:
+    reading = [sys.executable, "-c", AS_NOBODY, command, "h.db"]
+    done = subprocess.run(reading, cwd=unwritable, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "9" in done.stdout
+    assert {path.name for path in unwritable.iterdir()} == {"h.db"}
