@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from ncode_search.agent import database
-from ncode_search.agent.errors import HistoryInUseError
+from ncode_search.agent.errors import HistoryInUseElsewhereError, HistoryInUseError
 from ncode_search.agent.history import History
 from ncode_search.agent.processes import ProcessId, boot_id
 
@@ -61,7 +61,8 @@ def _watch_out(history: History) -> None:
 
 
 def _complain(history: History, owner: ProcessId) -> NoReturn:
-    raise HistoryInUseError(
+    kind = HistoryInUseError if owner.is_local else HistoryInUseElsewhereError
+    raise kind(
         f"{history.path}: is in use by process {owner.pid} on {owner.host}; "
         "wait for that search, stop it, or choose another history path"
     )

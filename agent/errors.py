@@ -43,6 +43,10 @@ class HistoryInUseError(HistoryError):
     """Another agent that is alive owns the history file."""
 
 
+class HistoryInUseElsewhereError(HistoryInUseError, HistoryUnavailableError):
+    """So did an agent of another machine, when it was last heard of; that it is gone shows after minutes."""
+
+
 class IllegalTransitionError(NcodeError):
     """A trial was asked to make a move that its state or its attempt does not allow."""
 

@@ -13,7 +13,12 @@ import pytest
 
 from ncode_search.agent import agent_lock
 from ncode_search.agent.database import exists
-from ncode_search.agent.errors import HistoryError, HistoryInUseError, IllegalTransitionError
+from ncode_search.agent.errors import (
+    HistoryError,
+    HistoryInUseElsewhereError,
+    HistoryInUseError,
+    IllegalTransitionError,
+)
 from ncode_search.agent.history import Decision, History, Objective
 from ncode_search.agent.processes import ProcessId
 from ncode_search.agent.states import PREDECESSORS, TrialState
@@ -353,7 +358,7 @@ def test_an_agent_on_another_machine_counts_while_it_gives_signs_of_life(
         history.remember("agent", {"process": "elsewhere:12:345", "seen": seen})
 
     owned_by_another_machine(time.time() - 10)
-    with pytest.raises(HistoryInUseError, match="process 12 on elsewhere"):
+    with pytest.raises(HistoryInUseElsewhereError, match="process 12 on elsewhere"):
         agent_lock.claim(history)
     monkeypatch.setattr(agent_lock, "WATCH", 0.2)
     for clock in (-agent_lock.STALE_AFTER - 1, 3600):

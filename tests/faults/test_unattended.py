@@ -1,12 +1,15 @@
 """The scripts of docs/unattended.md do what is said there."""
 
+import contextlib
 import json
 import os
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -107,3 +110,14 @@ def test_a_function_in_a_file_that_leads_out_of_the_folder_is_refused(tmp_path: 
         (line,) = search.output.read_text().splitlines()[-1:]
         assert f"leads out of {search.folder} to {tmp_path.resolve()}/elsewhere.py" in line
         assert not search.history.exists()
+
+
+def test_a_node_that_failed_keeps_the_next_one_waiting_and_not_out(tmp_path: Path) -> None:
+    """Its agent seems to have the history for three minutes; a service manager tries again after 1 and not after 2."""
+    with FaultySearch(tmp_path, trials=2, workers=1) as search:
+        search.finish()
+        claim = json.dumps({"process": "othernode:123:5@boot", "seen": time.time() - 20})
+        with contextlib.closing(sqlite3.connect(search.history)) as db, db:
+            db.execute("INSERT INTO meta (key, value) VALUES ('agent', ?)", [claim])
+        assert search.start(None, "--trials", 3).wait(30) == 1
+        assert "is in use by process 123 on othernode" in search.output.read_text().splitlines()[-1]
