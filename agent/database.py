@@ -40,8 +40,10 @@ logger = logging.getLogger(__name__)
 
 
 def connect(path: Path, *, read_only: bool = False, patience: float = BUSY_TIMEOUT) -> Database:
-    """A connection with foreign keys on and every transaction begun by hand; `patience`: see `BUSY_TIMEOUT`."""
-    uri = f"file:{quote(str(path.absolute()))}?mode={'ro' if read_only else 'rwc'}"
+    """A connection to a file that is there, with foreign keys on and every transaction begun by hand; `patience`: see
+    `BUSY_TIMEOUT`.
+    """
+    uri = f"file:{quote(str(path.absolute()))}?mode={'ro' if read_only else 'rw'}"
     if read_only and _is_at_rest(path):
         uri += "&immutable=1"
     try:
@@ -49,6 +51,8 @@ def connect(path: Path, *, read_only: bool = False, patience: float = BUSY_TIMEO
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA synchronous = NORMAL")
     except (sqlite3.Error, UnicodeDecodeError) as error:
+        if identity(path) is None:
+            raise HistoryError(f"{path}: is gone, it was moved or deleted; put it back where it was") from None
         raise _refusal(path, "cannot be opened", error) from None
     return Database(connection)
 
@@ -56,6 +60,15 @@ def connect(path: Path, *, read_only: bool = False, patience: float = BUSY_TIMEO
 def _is_at_rest(path: Path) -> bool:
     """Whether a history is read where SQLite can make no shared memory for it, and needs none: nobody has it open."""
     return not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-wal").exists()
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """Which file this is, whatever its name; None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def open_for_writing(path: Path, meta: Mapping[str, Any], patience: float = BUSY_TIMEOUT) -> Database:

@@ -27,6 +27,13 @@ class HistoryReader:
     def __init__(self, path: Path, db: Database) -> None:
         self.path = path
         self._db = db
+        self._place = path.absolute()
+        self._identity = database.identity(path)
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the file that was opened is still where it was; what is written to another one is lost."""
+        return database.identity(self._place) == self._identity
 
     @property
     def db(self) -> Database:

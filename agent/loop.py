@@ -85,6 +85,7 @@ class SearchLoop:
         try:
             while True:
                 self._pool.check()
+                self._check_place()
                 if proposing.done():
                     proposing.result()
                 self._dispatch()
@@ -263,6 +264,14 @@ class SearchLoop:
             self._free.append(slot)
 
     # Waiting
+
+    def _check_place(self) -> None:
+        history = self._session.history
+        if not history.is_in_place:
+            raise SearchFailedError(
+                f"{history.path}: was moved, deleted or replaced while the search used it; "
+                "put it back where it was, and start again"
+            )
 
     def _is_done(self) -> bool:
         if len(self._pool):

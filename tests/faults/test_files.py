@@ -3,6 +3,7 @@
 import contextlib
 import os
 import random
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ncode_search.agent.errors import HistoryError
+from ncode_search.agent.processes import process_start
 from ncode_search.agent.search_file import SearchFile
 from tests.faults.disks import fill, small_disk
 from tests.faults.harness import LONG, FaultySearch, locked, long_reader, wait_for, workers_of
@@ -145,6 +147,40 @@ def test_a_signal_is_heard_while_the_file_is_locked(tmp_path: Path) -> None:
             assert terminated(process) < 10
         search.finish()
         search.check()
+
+
+@pytest.mark.parametrize("how", ["moved", "deleted", "replaced"])
+def test_a_history_that_is_lost_during_a_run_ends_it_in_one_line(tmp_path: Path, how: str) -> None:
+    """Also where a worker has to be replaced, which must not make an empty history."""
+    with FaultySearch(tmp_path / "run", "second", trials=40, retries=0) as search:
+        process = search.start()
+        wait_for(lambda: search.count("begin") >= 2)
+        take_away(search.history, how, tmp_path)
+        search.kill(workers_of(process.pid)[0])
+        assert process.wait(20) == 1
+        said = search.output.read_text()
+        assert "Traceback" not in said
+        assert "search.db: was moved, deleted or replaced while the search used it" in said.splitlines()[-1]
+        assert search.history.exists() == (how == "replaced")
+
+
+def test_a_worker_that_has_lost_agent_and_history_leaves(tmp_path: Path) -> None:
+    with FaultySearch(tmp_path / "run", "second", trials=40, workers=1) as search:
+        process = search.start()
+        wait_for(lambda: search.count("begin") >= 1)
+        (worker,) = workers_of(process.pid)
+        take_away(search.history, "deleted", tmp_path)
+        search.kill(process.pid)
+        wait_for(lambda: not process_start(worker))
+
+
+def take_away(history: Path, how: str, to: Path) -> None:
+    files = [path for suffix in ("", "-wal", "-shm") if (path := history.with_name(history.name + suffix)).exists()]
+    if how == "replaced":
+        shutil.copy(history, to / "other.db")
+        (to / "other.db").replace(history)
+    for path in files if how != "replaced" else []:
+        path.unlink() if how == "deleted" else path.rename(to / path.name)
 
 
 def test_complaint_03_a_reader_that_holds_a_transaction_disturbs_nobody(tmp_path: Path) -> None:
