@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from ncode_search.agent.errors import IllegalTransitionError
+from ncode_search.agent.database import translated
+from ncode_search.agent.errors import IllegalTransitionError, InputError
 from ncode_search.agent.history import History
+from ncode_search.agent.results import plain
 from ncode_search.agent.space import Config
+
+Told = Literal["recorded", "duplicate"]
+"""What became of a result: it is the trial's; or it came late, when somebody else had been given the trial, and a value
+is kept in the table `duplicates` (an error is not).
+"""
 
 
 @dataclass(frozen=True)
@@ -26,8 +36,29 @@ class AskedTrial:
         """Say that the trial is still being evaluated: `ask` gives it to nobody else for `lease` seconds from now.
 
         From any thread or process that can reach the history's file. Raises `IllegalTransitionError` where the trial
-        was taken back; its result is still welcome as long as nobody else was given it.
+        was taken back; its result is still welcome as long as nobody else was given it. Raises `HistoryError` where
+        the history is gone, or cannot be used.
         """
-        with History.attach(self.history) as history:
+        with translated(self.history), History.attach(self.history) as history:
             if not history.renew(self.id, self.attempt, self.lease):
                 raise IllegalTransitionError(f"trial {self.id}, attempt {self.attempt}, was taken back")
+
+
+def record(
+    history: History, trial: AskedTrial, value: float | None, metrics: Mapping[str, float] | None, error: str | None
+) -> Told:
+    """Write down what an asked trial came to. Raises as `Search.tell` does."""
+    if (value is None) == (error is None):
+        raise InputError(f"tell trial {trial.id} either a value or an error")
+    if value is not None and not math.isfinite(value):
+        raise InputError(f"trial {trial.id} was told {value}, which is no score; tell it an error instead")
+    try:
+        if value is None:
+            history.fail(trial.id, trial.attempt, error or "", late=True)
+        else:
+            history.complete(trial.id, trial.attempt, float(value), plain(metrics or {}))
+    except IllegalTransitionError:
+        if history.trial(trial.id).attempt == trial.attempt:
+            raise
+        return "duplicate"
+    return "recorded"

@@ -192,7 +192,7 @@ class History(HistoryReader):
         An attempt that was taken back still completes its trial if no other was begun, and leaves a duplicate if one
         was; that raises `IllegalTransitionError`, as every move does that cannot be made.
         """
-        done = {"value": value, "metrics": json.dumps(metrics or {}), "error": None}
+        done: dict[str, Any] = {"value": value, "metrics": json.dumps(metrics or {}), "error": None}
         self._finish(trial, attempt, TrialState.COMPLETE, spent, **done)
 
     def prune(
@@ -214,9 +214,9 @@ class History(HistoryReader):
                 budget=budget, worker=None, device=None, finished_at=None, metrics=None, error=None,
             )  # fmt: skip
 
-    def fail(self, trial: int, attempt: int, error: str, spent: Spent | None = None) -> None:
-        """running → failed."""
-        self._finish(trial, attempt, TrialState.FAILED, spent, error=error)
+    def fail(self, trial: int, attempt: int, error: str, spent: Spent | None = None, *, late: bool = False) -> None:
+        """running → failed; `late`: also of an attempt that was taken back, as long as no other was begun."""
+        self._finish(trial, attempt, TrialState.FAILED, spent, late=late, error=error)
 
     def requeue(
         self, trial: int, attempt: int, error: str | None = None, spent: Spent | None = None, *, failed: bool = False
@@ -228,11 +228,13 @@ class History(HistoryReader):
             if failed:
                 self._count_failure(trial)
 
-    def _finish(self, trial: int, attempt: int, state: TrialState, spent: Spent | None, **columns: Any) -> None:
-        refused = None
+    def _finish(
+        self, trial: int, attempt: int, state: TrialState, spent: Spent | None, late: bool = True, **columns: Any
+    ) -> None:
+        refused, columns = None, {"finished_at": time.time(), **lease_columns(None), **columns}
         with database.immediate(self._db):
             try:
-                self._move(trial, attempt, state, spent, finished_at=time.time(), **lease_columns(None), **columns)
+                self._move(trial, attempt, state, spent, late=late, **columns)
             except IllegalTransitionError as error:
                 refused = error
                 self._keep_duplicate(trial, attempt, state, columns)
@@ -261,17 +263,18 @@ class History(HistoryReader):
         to: TrialState,
         spent: Spent | None,
         source: TrialState | None = None,
+        late: bool = False,
         **columns: Any,
     ) -> None:
         """The one guard of the state machine; call it inside a transaction. `source`: which state to come from, where
-        several may.
+        several may; `late`: also from queued, by an attempt that was taken back.
         """
         sets = ", ".join(f"{name} = ?" for name in columns)
         allowed = ", ".join(f"'{state.value}'" for state in PREDECESSORS[to] if source in (None, state))
         moved = self._db.execute(
             f"UPDATE trials SET state = ?, {sets} WHERE id = ? AND attempt = ? "
             f"AND (state IN ({allowed}) OR (? AND state = 'queued' AND attempt > 0))",
-            [to.value, *columns.values(), trial, at_attempt, to in ACCEPTED_LATE],
+            [to.value, *columns.values(), trial, at_attempt, late],
         )
         if moved.rowcount != 1:
             raise IllegalTransitionError(

@@ -17,7 +17,6 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import logging
-import math
 import sqlite3
 import sys
 from collections.abc import Callable, Mapping
@@ -27,7 +26,7 @@ from typing import Any
 
 from ncode_search import __version__
 from ncode_search.agent import devices, fidelity, run_record
-from ncode_search.agent.asked import AskedTrial
+from ncode_search.agent.asked import AskedTrial, Told, record
 from ncode_search.agent.database import BUSY_TIMEOUT, exists
 from ncode_search.agent.errors import (
     HistoryLockedError,
@@ -306,22 +305,20 @@ class Search:
         *,
         metrics: Mapping[str, float] | None = None,
         error: str | None = None,
-    ) -> None:
+    ) -> Told:
         """Record what an asked trial came to: a finite value, or the error that it failed with.
+
+        Returns ``"recorded"``, or ``"duplicate"`` where the trial was taken back and given to somebody else meanwhile;
+        its value is kept in the table `duplicates` then.
 
         Raises `InputError` where neither or no number is given, `IllegalTransitionError` where the trial was told
         before.
         """
-        if (value is None) == (error is None):
-            raise InputError(f"tell trial {trial.id} either a value or an error")
         session = self._open()
-        if error is not None or value is None:
-            session.history.fail(trial.id, trial.attempt, error or "")
-        elif not math.isfinite(value):
-            raise InputError(f"trial {trial.id} was told {value}, which is no score; tell it an error instead")
-        else:
-            session.history.complete(trial.id, trial.attempt, float(value), plain(metrics or {}))
-        session.settle(trial.id)
+        told = record(session.history, trial, value, metrics, error)
+        if told == "recorded":  # otherwise whoever was given the trial settles it
+            session.settle(trial.id)
+        return told
 
     def enqueue(self, config: Mapping[str, Any]) -> Trial:
         """Have a configuration of your own evaluated before those that are yet to be chosen.

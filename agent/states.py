@@ -35,4 +35,5 @@ PREDECESSORS: dict[TrialState, tuple[TrialState, ...]] = {
 """The states that a trial may come from: the whole of the state machine."""
 
 ACCEPTED_LATE = (TrialState.COMPLETE, TrialState.PRUNED)
-"""Where a queued trial may go besides, by the attempt that was taken back, as long as no other was begun."""
+"""Where a queued trial may go besides, by the attempt that was taken back, as long as no other was begun; and to
+failed, where a caller tells an error."""

@@ -1,5 +1,7 @@
 """Ask and tell, and which codes a search proposes: classes once, what was kept, and when there are no more."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -46,11 +48,38 @@ def test_an_asked_trial_that_was_never_told_is_asked_again(make_search) -> None:
     with make_search(None) as search:
         again = search.ask()
         assert (again.id, again.code, again.attempt) == (lost.id, lost.code, 2)
-        with pytest.raises(IllegalTransitionError, match="attempt 1"):
-            search.tell(lost, 0.1)
-        search.tell(again, 0.2)
+        assert search.tell(lost, 0.1) == search.tell(lost, error="late") == "duplicate"
+        assert search.tell(again, 0.2) == "recorded"
         with pytest.raises(IllegalTransitionError, match="it is complete"):
             search.tell(again, 0.3)
+        assert search.tell(lost, 0.4) == "duplicate", "the one that is kept is the first"
+    with search.history() as history:
+        assert [(one.attempt, one.value) for one in history.duplicates()] == [(1, 0.1)]
+        assert history.trial(lost.id).value == 0.2
+
+
+def test_a_late_error_counts_as_long_as_nobody_else_was_given_the_trial(make_search) -> None:
+    with make_search(None) as search:
+        late = search.ask(lease=0.1)
+        time.sleep(0.2)
+        search._open().reclaim()
+        assert search.tell(late, error="out of memory") == "recorded"
+        assert search.ask().id == late.id + 1
+    with search.history() as history:
+        trial = history.trial(late.id)
+    assert (trial.state, trial.error, trial.failures) == (TrialState.FAILED, "out of memory", 1)
+
+
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_what_cannot_be_renewed_is_said_in_one_line_and_makes_no_file(make_search, is_replaced: bool) -> None:
+    with make_search(None) as search:
+        trial = search.ask(lease=60)
+    search.path.unlink()
+    if is_replaced:
+        search.path.write_text("no history")
+    with pytest.raises(HistoryError, match="is no history" if is_replaced else "is gone, it was moved or deleted"):
+        trial.renew()
+    assert search.path.exists() == is_replaced
 
 
 def test_what_is_told_is_checked(make_search) -> None:
