@@ -125,7 +125,8 @@ def trials(history: Path, form: str | None) -> None:
 def check_evaluator(file: Path, code: str | None) -> None:
     """Try whether the evaluator of FILE.toml does what searches need of it.
 
-    It trains one configuration about four times: take few epochs and little data. Exits with 1 where a check failed.
+    It trains one configuration about four times, and quick ones up to twelve times more: take few epochs and little
+    data. Exits with 1 where a check failed.
     """
     from ncode_search.agent.evaluator_check import check_lines
 

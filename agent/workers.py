@@ -190,7 +190,7 @@ class Worker:
             # What it started may live on and hold the device.
             self._end_tree()
             code = await self._exit_code()
-            died = WorkerDied(self._tail() + _describe_exit(code))
+            died = WorkerDied(self._tail() + describe_exit(code))
             died.is_interrupted = -code in ASKING
             raise died
         return dict(json.loads(line))
@@ -241,9 +241,10 @@ def kill_orphan(trial: Trial) -> None:
         end_tree(process)
 
 
-def _describe_exit(code: int) -> str:
+def describe_exit(code: int, process: str = "the worker process") -> str:
+    """How a process ended, in words; `code` as Python has it, negative for a signal."""
     if code >= 0:
-        return f"the worker process exited with code {code}"
+        return f"{process} exited with code {code}"
     name = signal.Signals(-code).name
     hint = " (out of memory, or killed by hand)" if name == "SIGKILL" else ""
-    return f"the worker process died of {name}{hint}"
+    return f"{process} died of {name}{hint}"

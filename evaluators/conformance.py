@@ -15,6 +15,7 @@ import tempfile
 import time
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
@@ -107,16 +108,26 @@ class _Run:
         return json.dumps([self.result.value, dict(self.result.metrics), self.reports], sort_keys=True, default=float)
 
 
-def examine(subject: Subject) -> Iterator[Finding]:
+Watch = Callable[[str], AbstractContextManager[object]]
+"""Entered with a check's name around everything of the evaluator's that may take long, or not come back."""
+BUILT, REFUSES = "is built", "refuses impossible options"
+"""What goes on where the evaluator is built, and not called."""
+
+
+def examine(
+    subject: Subject, watch: Watch = lambda check: nullcontext(), scratch: Path | None = None
+) -> Iterator[Finding]:
     """Every check in turn, as soon as it is done. Raises `EvaluatorError` where the evaluator cannot be built at all.
 
-    An evaluation that raises ends the examination with a bad finding.
+    An evaluation that raises ends the examination with a bad finding. `scratch`: the folder that trials have theirs
+    in; None: where temporary files are.
     """
-    evaluator = subject.build()
+    with watch(BUILT):
+        evaluator = subject.build()
     judge = None if subject.judge is None else subject.judge(evaluator)
-    yield _refuses_the_impossible(subject)
-    with tempfile.TemporaryDirectory() as folder:
-        examination = _Examination(subject, evaluator, judge, Path(folder))
+    yield _refuses_the_impossible(subject, watch)
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        examination = _Examination(subject, evaluator, judge, Path(folder), watch)
         for check in (
             examination.scores,
             examination.reports_every_epoch,
@@ -126,7 +137,7 @@ def examine(subject: Subject) -> Iterator[Finding]:
             examination.sees_that_it_should_stop,
             examination.frees_its_memory,
         ):
-            name = check.__name__.replace("_", " ")
+            name = examination.check = check.__name__.replace("_", " ")
             try:
                 verdict, text = check()
             except (Exception, SystemExit) as error:  # an evaluator may raise anything
@@ -147,7 +158,10 @@ def _reason(error: BaseException) -> str:
 class _Examination:
     """The checks that evaluate. They go in order, for later ones compare with what earlier ones found."""
 
-    def __init__(self, subject: Subject, evaluator: Evaluator, judge: Judge | None, folder: Path) -> None:
+    def __init__(self, subject: Subject, evaluator: Evaluator, judge: Judge | None, folder: Path, watch: Watch) -> None:
+        self.check = ""
+        """The name of that which is made."""
+        self._watch = watch
         self._subject = subject
         self._evaluator = evaluator
         self._judge = judge
@@ -287,7 +301,8 @@ class _Examination:
             self._folder / trial, lambda: stopped,
         )  # fmt: skip
         try:
-            answer = self._evaluator(subject.config, context)
+            with self._watch(self.check):
+                answer = self._evaluator(subject.config, context)
         except Pruned:
             return run
         run.result = _result(answer)
@@ -302,13 +317,13 @@ def _result(answer: Any) -> Result:
         raise _NoResultError(f"a trial would fail: {error}") from error
 
 
-def _refuses_the_impossible(subject: Subject) -> Finding:
-    accepted = [said for said, attempt in _impossible(subject) if not _is_refused(attempt)]
+def _refuses_the_impossible(subject: Subject, watch: Watch) -> Finding:
+    accepted = [said for said, attempt in _impossible(subject) if not _is_refused(attempt, watch)]
     if accepted:
         verdict, text = Verdict.BAD, f"accepted: {', '.join(accepted)}; check them in __post_init__ or check_space"
     else:
         verdict, text = Verdict.GOOD, f"{sum(1 for _ in _impossible(subject))} of them, each with one line"
-    return Finding("refuses impossible options", verdict, text)
+    return Finding(REFUSES, verdict, text)
 
 
 def _impossible(subject: Subject) -> Iterator[tuple[str, Callable[[], Any]]]:
@@ -330,12 +345,13 @@ def _impossible(subject: Subject) -> Iterator[tuple[str, Callable[[], Any]]]:
         yield "an unknown position", partial(dataclasses.replace(subject, space=space).build)
 
 
-def _is_refused(attempt: Callable[[], Any]) -> bool:
+def _is_refused(attempt: Callable[[], Any], watch: Watch) -> bool:
     try:
-        attempt()
+        with watch(REFUSES):
+            attempt()
     except EvaluatorError as error:
         return "\n" not in str(error)
-    except Exception:  # whatever else it raises, it is no clear line
+    except (Exception, SystemExit):  # whatever else it raises, it is no clear line
         return False
     return False
 

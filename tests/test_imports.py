@@ -61,7 +61,7 @@ ORDER = [
         "agent.backup",
     },
     {"agent.workers"},
-    {"agent.proposals", "agent.evaluator_cost"},
+    {"agent.proposals", "agent.evaluator_cost", "agent.evaluator_process"},
     {"agent.loop", "agent.watching"},
     {"agent.search"},
     {"agent.space_file"},

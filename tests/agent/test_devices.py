@@ -192,7 +192,7 @@ def evaluate(config, context):
 
 
 @pytest.mark.parametrize("command", ["check-evaluator", "prune"])
-def test_commands_that_train_in_their_own_process_see_the_gpu_of_the_file(with_gpus, tmp_path, command: str) -> None:
+def test_commands_that_train_see_the_gpu_of_the_file(with_gpus, tmp_path, command: str) -> None:
     with_gpus(TWO)
     (tmp_path / "mine.py").write_text(SEES)
     (tmp_path / "search.toml").write_text(
