@@ -16,11 +16,11 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-from ncode_search.agent import database, run_files, run_record
-from ncode_search.agent.errors import HistoryError, one_line
+from ncode_search.agent import database, run_files, run_record, snapshots
+from ncode_search.agent.errors import HistoryError
 from ncode_search.agent.history import Trial
 from ncode_search.agent.observer import Observer
 from ncode_search.agent.states import TrialState
@@ -35,8 +35,6 @@ CLOSE_LIMIT = 5.0
 HURRIED_CLOSE_LIMIT = 1.5
 """The same of one that somebody ends: a service manager is waiting."""
 _STOP_LIMIT = 0.5
-_OPCODES = 10_000
-"""Steps of SQLite's between two looks at whether a backup is to be broken off; well below a millisecond."""
 
 
 def backups_of(history: Path) -> list[Path]:
@@ -54,67 +52,30 @@ class Backup:
     def run(self) -> Path:
         """Make, check and keep the backup. Raises `HistoryError` or `OSError` where that is not possible."""
         temporary = run_files.beside(self._history, "backup.new")
-        temporary.unlink(missing_ok=True)
-        try:
-            with database.translated(self._history):
-                self._copy(temporary)
-                check(temporary, self._is_broken_off)
-            return _keep(temporary, backups_of(self._history))
-        finally:
-            temporary.unlink(missing_ok=True)
+        with database.translated(self._history):
+            self._copy(temporary)
+        newest, older = backups_of(self._history)
+        if newest.exists():
+            os.replace(newest, older)
+        snapshots.keep(temporary, newest)
+        return newest
 
     def interrupt(self) -> None:
         """End `run` soon, with an error; also one that is yet to begin."""
         self._is_broken_off.set()
 
     def _copy(self, to: Path) -> None:
-        os.close(os.open(to, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666))
-        with _reading(self._history, self._is_broken_off) as connection:
-            connection.execute("VACUUM INTO ?", [str(to.absolute())])
-
-
-@contextlib.contextmanager
-def _reading(path: Path, is_broken_off: threading.Event | None) -> Iterator[sqlite3.Connection]:
-    with contextlib.closing(database.connect(path, read_only=True).conn) as connection:
-        if is_broken_off is not None:
-            connection.set_progress_handler(is_broken_off.is_set, _OPCODES)
-        yield connection
-
-
-def check(path: Path, is_broken_off: threading.Event | None = None) -> None:
-    """Raises `HistoryError` or `sqlite3.Error` where a file is not there or not sound."""
-    with _reading(path, is_broken_off) as connection:
-        found = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
-    if found != "ok":
-        raise HistoryError(f"{path}: is not sound ({one_line(str(found))}); check the disk")
+        with contextlib.closing(database.connect(self._history, read_only=True).conn) as connection:
+            snapshots.make(connection, to, self._is_broken_off)
 
 
 def completed_in(path: Path) -> int:
     """Completed trials of a backup; 0 where there is none that can be read."""
     try:
-        with _reading(path, None) as connection:
+        with contextlib.closing(database.connect(path, read_only=True).conn) as connection:
             return int(connection.execute("SELECT count(*) FROM trials WHERE state = 'complete'").fetchone()[0])
     except (HistoryError, sqlite3.Error):
         return 0
-
-
-def _keep(temporary: Path, places: list[Path]) -> Path:
-    newest, older = places
-    sync(temporary)
-    if newest.exists():
-        os.replace(newest, older)
-    os.replace(temporary, newest)
-    sync(newest.absolute().parent)
-    return newest
-
-
-def sync(path: Path) -> None:
-    """Put a file, or a folder's names, on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class Backups(Observer):

@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 from sqlite_utils import Database
 
-from ncode_search.agent import run_files
+from ncode_search.agent import run_files, snapshots
 from ncode_search.agent.errors import (
     HistoryError,
     HistoryLockedError,
@@ -123,9 +123,14 @@ def _back_up_before_migrating(path: Path, db: Database) -> Path | None:
         return None
     backup = path.with_name(f"{path.name}.before-{pending[-1].name}")
     unfinished = path.with_name(f"{backup.name}.unfinished")
-    unfinished.unlink(missing_ok=True)
-    db.conn.execute("VACUUM INTO ?", [str(unfinished)])
-    unfinished.replace(backup)
+    try:
+        snapshots.make(db.conn, unfinished)
+        snapshots.keep(unfinished, backup)
+    except OSError as error:
+        raise HistoryUnavailableError(
+            f"{path}: cannot be copied to {backup.name} before it is migrated ({error.strerror}); "
+            "see that its folder has room and can be written"
+        ) from None
     logger.info("%s is of an older version; it was copied to %s and is migrated", path, backup)
     return backup
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from ncode_search.agent import backup, database, run_files, salvage
+from ncode_search.agent import backup, database, run_files, salvage, snapshots
 from ncode_search.agent.declarations import migrate
 from ncode_search.agent.errors import HistoryError, InputError, NcodeError
 from ncode_search.agent.processes import ProcessId
@@ -91,8 +91,8 @@ def repair(path: Path, out: Path | None = None) -> Repair:
         with tempfile.TemporaryDirectory(prefix=".repair-", dir=out.absolute().parent) as name:
             done = _best(path, Path(name), out)
             unfinished = Path(name, "best.db")
-            backup.check(unfinished)
-            backup.sync(unfinished)
+            snapshots.check(unfinished)
+            snapshots.sync(unfinished)
             os.link(unfinished, out)  # which does not overwrite
     except (OSError, sqlite3.OperationalError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
@@ -145,7 +145,7 @@ def _rebuilt(path: Path, left: Salvage, to: Path, out: Path) -> Repair:
 def _readable(path: Path) -> Iterator[Salvage | None]:
     """A backup, if it is there and whole."""
     try:
-        backup.check(path)
+        snapshots.check(path)
         connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
     except (HistoryError, sqlite3.Error):
         yield None

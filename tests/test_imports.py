@@ -29,6 +29,7 @@ ORDER = [
         "agent.settings",
         "agent.schema",
         "agent.run_files",
+        "agent.snapshots",
         "agent.signals",
         "agent.wording",
         "agent.whole_files",

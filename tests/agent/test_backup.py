@@ -1,8 +1,10 @@
 """Backups beside a history: sound, atomic, never in the way of the search."""
 
+import contextlib
 import logging
 import os
 import resource
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -12,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ncode_search.agent import backup, run_files
+from ncode_search.agent import backup, run_files, snapshots
 from ncode_search.agent.backup import Backup, Backups, backups_of
 from ncode_search.agent.errors import HistoryError
 from ncode_search.agent.history import History, Objective, Trial
@@ -194,11 +196,12 @@ def test_the_last_one_is_broken_off_where_it_takes_long(
 ) -> None:
     slow = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
 
-    def copy(self: Backup, to: Path) -> None:
-        with backup._reading(path, self._is_broken_off) as connection:
+    def check(made: Path, is_broken_off: threading.Event) -> None:
+        with contextlib.closing(sqlite3.connect(made)) as connection:
+            snapshots._heed(connection, is_broken_off)
             connection.execute(slow).fetchone()
 
-    monkeypatch.setattr(Backup, "_copy", copy)
+    monkeypatch.setattr(snapshots, "check", check)
     one = Backups(path, 20)
     one.opened(1, None)
     one.ended(how, None)

@@ -5,7 +5,7 @@ import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -47,9 +47,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def refused(command: list[str | bytes], folder: Path, **options: Callable[[], None]) -> str:
+def refused(command: Sequence[str | bytes], folder: Path, limit: Callable[[], None] | None = None) -> str:
     """What a command says that is refused: one line, at once."""
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False, **options)
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=60, check=False, preexec_fn=limit
+    )
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1), done
     return done.stderr
 
@@ -147,9 +149,9 @@ def test_a_repair_says_that_the_disk_is_full(tmp_path: Path, share: float) -> No
     if share > 1:
         with History.attach(tmp_path / "h.db") as history:  # in the write-ahead log is more than the file may have
             history.remember("more", "x" * 200_000)
-            assert "cannot be made" in refused([*NCODE, "repair", "h.db"], tmp_path, preexec_fn=limited)
+            assert "cannot be made" in refused([*NCODE, "repair", "h.db"], tmp_path, limited)
     else:
-        assert "cannot be made (File too large)" in refused([*NCODE, "repair", "h.db"], tmp_path, preexec_fn=limited)
+        assert "cannot be made (File too large)" in refused([*NCODE, "repair", "h.db"], tmp_path, limited)
     assert set(tmp_path.iterdir()) == before
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ncode_search.agent import snapshots
 from ncode_search.agent.errors import HistoryError, IllegalTransitionError
 from ncode_search.agent.history import History, Objective
 from ncode_search.agent.schema import MIGRATIONS
@@ -73,6 +74,28 @@ def test_an_older_history_is_copied_before_it_is_migrated(old: Path) -> None:
         assert schema(copies[0]) == before
         History.open(copies[0], OLD_SPACE, Objective(), OLD_DECLARED).close()
     assert schema(old) == [stored.stem for stored in STORED]
+
+
+@pytest.mark.parametrize("old", STORED[:-1], indirect=True, ids=lambda stored: stored.stem)
+def test_the_copy_is_checked_and_on_disk_before_anything_is_migrated(
+    old: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, synced = old.read_bytes(), []
+    copy = old.with_name(f"search.db.before-{STORED[-1].stem}")
+    monkeypatch.setattr(snapshots, "sync", lambda path: synced.append((path.name, old.read_bytes() == before)))
+    History.open(old, OLD_SPACE, Objective(), OLD_DECLARED).close()
+    assert synced == [(f"{copy.name}.unfinished", True), (old.parent.name, True)]
+    old.write_bytes(before)
+    copy.unlink()
+
+    def check(path: Path, is_broken_off: object) -> None:
+        raise HistoryError(f"{path}: is not sound")
+
+    monkeypatch.setattr(snapshots, "check", check)
+    with pytest.raises(HistoryError, match="is not sound"):
+        History.open(old, OLD_SPACE, Objective(), OLD_DECLARED)
+    assert old.read_bytes() == before
+    assert list(old.parent.glob("search.db.*")) == []
 
 
 def test_a_history_that_cannot_be_migrated_is_left_as_it_was(old: Path) -> None:
