@@ -74,6 +74,7 @@ class Notifier(Observer):
         self._progressed = time.monotonic()
         self._failed: deque[bool] = deque(maxlen=RECENT)
         self._is_failing = False
+        self._did_something = False
 
     def close(self, is_hurried: Callable[[], bool] = lambda: False) -> None:
         """Wait for what is being sent, no longer than one command may take; `is_hurried`: see `wait_for_thread`."""
@@ -83,8 +84,13 @@ class Notifier(Observer):
         """See `Observer`."""
         self._completed, self._best = completed, best
 
+    def started(self, trial: int, text: str, worker: int) -> None:
+        """See `Observer`."""
+        self._did_something = True
+
     def finished(self, trial: Trial) -> None:
         """See `Observer`."""
+        self._did_something = True  # also where a worker of a former run has done it
         if trial.state.is_finished:
             self._count(trial)
         if trial.state is TrialState.COMPLETE and trial.value is not None:
@@ -104,7 +110,7 @@ class Notifier(Observer):
     def ended(self, how: str, reason: str | None) -> None:
         """See `Observer`."""
         kind = {run_record.PAUSED: PAUSED, run_record.FAILED: FAILED}.get(how)
-        if how in run_record.GOOD_ENDS:
+        if how in run_record.GOOD_ENDS and self._did_something:  # else the run before has told it
             kind = FINISHED if self._completed else FAILED
         if kind is not None:  # a search that a person stopped is no news
             self._send(kind, f"{how} with {self._completed} trials completed" + (f": {reason}" if reason else ""))

@@ -163,6 +163,7 @@ class Proposer:
         reason = draft.excuse or self._failure(draft)
         if reason is None and draft.scores is not None:
             self._back_off.worked()
+            self._warned = False
             return self._thread.info, draft.scores.result(), None
         self._warn(reason)
         return self._score_with(EvolutionRanker(), draft, reason)
@@ -187,7 +188,9 @@ class Proposer:
     def _warn(self, reason: str | None) -> None:
         level = logging.DEBUG if self._warned else logging.WARNING
         logger.log(
-            level, "the ranker did not decide (%s); evolution did. Shown once; `ncode status` counts them", reason
+            level,
+            "the ranker did not decide (%s); evolution did. Shown once until it does again; `ncode status` counts them",
+            reason,
         )
         self._warned = True
 

@@ -101,6 +101,19 @@ def test_failures_are_told_once_until_it_is_better(tmp_path: Path, trials: list[
     ]
 
 
+@pytest.mark.parametrize(
+    ("settings", "end"), [({"trials": 60, "patience": 2}, "stagnant"), ({"trials": 90}, "exhausted")]
+)
+def test_the_end_is_told_by_the_run_that_came_to_it(make_search, tmp_path: Path, settings: dict, end: str) -> None:
+    """And not at every later start, as of a service at every boot."""
+    command = shlex.join(["env", f"--chdir={tmp_path}", *shlex.split(COMMAND)])
+    for _ in range(3):
+        search = make_search("same", **settings, notify=NotifySettings(command))
+        assert search.run().how == end
+    ends = [event["message"].split()[0] for name, event in told(tmp_path) if name == "finished"]
+    assert ends == [end]
+
+
 def test_silence_is_told(tmp_path: Path) -> None:
     one = notifier(tmp_path, no_progress=0.3)
     one.beat()

@@ -100,6 +100,23 @@ def test_a_ranker_that_fails_is_replaced_for_that_decision(tmp_path, caplog, beh
     assert reason in caplog.text
 
 
+def test_every_outage_is_said_once(tmp_path, caplog) -> None:
+    """Days may lie between two of them."""
+    asked = []
+
+    def fails_twice_in_a_row_twice(known, pool, rng):
+        asked.append(len(known))
+        if len(asked) in (1, 2, 4, 5):
+            raise ConnectionError(f"outage in decision {len(asked)}")
+        return np.zeros(len(pool))
+
+    with caplog.at_level(logging.WARNING):
+        decisions_after(tmp_path, fails_twice_in_a_row_twice, asks=8)
+    said = [record.getMessage() for record in caplog.records]
+    assert len(asked) >= 6
+    assert [("decision 1" in line, "decision 4" in line) for line in said] == [(True, False), (False, True)]
+
+
 def test_complaint_09_a_ranker_that_stalls_is_waited_for_until_the_deadline_only(tmp_path) -> None:
     release = threading.Event()
 
