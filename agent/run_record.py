@@ -43,6 +43,13 @@ def end(history: History, how: str, reason: str | None = None) -> None:
     history.remember(_KEY, asdict(replace(record, ended=time.time(), how=how, reason=reason)))
 
 
+def nothing_left(history: History) -> None:
+    """A start has found the search done: so it is, though its latest run may have been killed right at its end."""
+    record = latest(history.meta())
+    if record is not None and record.how not in GOOD_ENDS:
+        end(history, DONE)
+
+
 def of_error(error: BaseException) -> tuple[str, str | None]:
     """How a run ended that ended with an exception: one word of the above, and the reason."""
     is_cut_off = isinstance(error, (asyncio.CancelledError, KeyboardInterrupt))

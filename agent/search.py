@@ -162,6 +162,8 @@ class Search:
                 (await self._opened()).end_leftovers()
             if self._session is None or self._session.completed < self.settings.trials:
                 return await self._run_with(workers)
+            with contextlib.suppress(sqlite3.Error):
+                run_record.nothing_left(self._session.history)
             return self._outcome()
         except asyncio.CancelledError:
             if not self._interruption.is_asked:

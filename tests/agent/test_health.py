@@ -168,6 +168,8 @@ def test_check_exits_with_1_where_the_agent_died_and_0_where_the_search_is_done(
     shown = status(path, "--json")
     assert shown.returncode == 0
     assert json.loads(shown.stdout)["healthy"] is False
+    make_search(trials=4).run()  # as was said
+    assert status(path, "--check").stdout == "healthy: done\n"
     assert status(tmp_path / "none.db", "--check").returncode == 2
 
 
