@@ -11,8 +11,8 @@ from typing import Literal
 from ncode_search.agent.database import translated
 from ncode_search.agent.errors import IllegalTransitionError, InputError
 from ncode_search.agent.history import History
-from ncode_search.agent.results import plain
 from ncode_search.agent.space import Config
+from ncode_search.evaluators.results import plain
 
 Told = Literal["recorded", "duplicate"]
 """What became of a result: it is the trial's; or it came late, when somebody else had been given the trial, and a value

@@ -55,7 +55,6 @@ from ncode_search.agent.watching import watched
 from ncode_search.agent.worker import Setup
 from ncode_search.agent.workers import Worker, start_again
 from ncode_search.evaluators.python import SCRIPT_NAME
-from ncode_search.evaluators.results import plain
 
 logger = logging.getLogger(__name__)
 
