@@ -25,6 +25,9 @@ Declared = dict[str, tuple[Any, str | None]]
 Places = dict[str, int]
 """On which page what begins."""
 
+_NUMBERED, _OTHERS = (5, 13), (2, 10)
+"""What the pages of a table with numbers as keys begin with; those of other tables, and of indexes."""
+_WITH_NUMBERS = ("trials", "decisions", "starts", MIGRATIONS.migrations_table)
 
 # What can be read of a damaged page, SQLite need not have understood when it looked for tables.
 _QUERY = (
@@ -54,14 +57,29 @@ def usual(path: Path, applied: Set[str]) -> list[Declared]:
         return [first, declared(connection)]
 
 
-def ways_to_mend(found: Declared, usual: list[Declared]) -> list[Places]:
+def ways_to_mend(path: Path, found: Declared, usual: list[Declared]) -> list[Places]:
     """Where things may begin in a file whose declarations are damaged; none where they are as usual."""
     if found in usual:
         return []
     read = {name: page for name, (page, _) in found.items() if isinstance(page, int) and page > 1}
-    known = [{name: page for name, (page, _) in one.items()} for one in usual]
+    known = _likeliest(path, [{name: page for name, (page, _) in one.items()} for one in usual])
     # One that agrees with all that can be read is the one.
-    return [one for one in known if read and read.items() <= one.items()][:1] or [read, *known]
+    return [one for one in known if read and read.items() <= one.items()][:1] or ([read] if read else []) + known
+
+
+def _likeliest(path: Path, known: list[Places]) -> list[Places]:
+    """Those by which most pages are of the kind that they should be; a wrong one costs minutes, with a large file."""
+    with path.open("rb") as file:
+
+        def kind(page: int) -> int:
+            file.seek((page - 1) * PAGE)
+            return (file.read(1) or b"\0")[0]
+
+        fitting = [
+            sum(kind(page) in (_NUMBERED if name in _WITH_NUMBERS else _OTHERS) for name, page in one.items())
+            for one in known
+        ]
+    return [one for one, count in zip(known, fitting, strict=True) if count == max(fitting)]
 
 
 def migrate(database: Database, applied: Set[str]) -> None:

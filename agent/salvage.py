@@ -95,7 +95,7 @@ def ways(path: Path, folder: Path) -> Iterator[Salvage]:
     copy, new = folder / "copy.db", folder / "new.db"
     with _opened(path, copy) as left:
         found, applied = declared(left.connection), left.applied()
-    for places in declarations.ways_to_mend(found, declarations.usual(new, applied)):
+    for places in declarations.ways_to_mend(path, found, declarations.usual(new, applied)):
         with _opened(path, copy, new, places) as left:
             yield left
     with _opened(path, copy) as left:

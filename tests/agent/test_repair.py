@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ncode_search import SearchSpace
-from ncode_search.agent import agent_lock
+from ncode_search.agent import agent_lock, salvage
 from ncode_search.agent.backup import Backup, backups_of
 from ncode_search.agent.errors import InputError, NcodeError
 from ncode_search.agent.history import Decision, History, Objective
@@ -161,6 +161,14 @@ def test_a_flipped_bit_of_the_first_page_costs_nothing(
         assert rows(done.out) == rows(original)
         kept = {name: table.kept for name, table in done.tables.items()}
         assert (kept["meta"], kept["decisions"], kept["epochs"]) == (6, TRIALS, TRIALS)
+
+
+def test_a_backup_that_lost_its_first_page_is_known_by_the_kinds_of_its_pages(original: Path, path: Path) -> None:
+    path.write_bytes(bytes(PAGE) + made_backup(original)[PAGE:])
+    assert rows_are_all(repair(path), original)
+    (path.parent / "ways").mkdir()
+    tried = [left.highest("trials", "id") for left in salvage.ways(path, path.parent / "ways")]
+    assert tried == [TRIALS, 0], "as a backup, and as it is; not as a history, which takes minutes in a large file"
 
 
 def made_backup(path: Path) -> bytes:
