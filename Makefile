@@ -40,8 +40,9 @@ types: $(VENV)/.test
 	MYPYPATH=build/types $(BIN)/mypy -p ncode_search
 	MYPYPATH=build/types $(BIN)/mypy --explicit-package-bases tests benchmarks examples
 
+# Two processes: most tests wait for others, or for the disk.
 unit: $(VENV)/.test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 faults: $(VENV)/.test ## Hurt searches in every way for a quarter of an hour, as docs/unattended.md says
 	NCODE_FAULTS_LONG=1 $(BIN)/python -m pytest tests/faults

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from ncode_search.evaluators.python import SCRIPT_NAME
+
+
+@pytest.fixture(autouse=True)
+def forgotten_script() -> Iterator[None]:
+    """A process that has run a user's script takes itself for a worker, and starts no search."""
+    yield
+    sys.modules.pop(SCRIPT_NAME, None)
 
 
 @pytest.fixture(scope="session")

@@ -73,8 +73,11 @@ def test_packages_and_installed_modules(tmp_path: Path, make_context: MakeContex
     assert _evaluator(tmp_path, "math:hypot")(3, 4) == 5  # type: ignore[arg-type]
 
 
-def test_the_folder_comes_before_what_is_installed(tmp_path: Path, make_context: MakeContext) -> None:
-    sys.modules.pop("colorsys", None)
+def test_the_folder_comes_before_what_is_installed(
+    tmp_path: Path, make_context: MakeContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "colorsys", sys)  # so that it is there again afterwards
+    monkeypatch.delitem(sys.modules, "colorsys")
     _write(tmp_path, name="colorsys.py")
     assert _evaluator(tmp_path, "colorsys:evaluate")({"x": 1}, make_context()) == 1
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,14 @@ pytestmark = pytest.mark.slow
 
 COMMAND = """sh -c 'echo told >> "$NCODE_TEST_LOG"; exec sleep 600'"""
 HANGING = f'kind = "evolution"\n[notify]\ncommand = {json.dumps(COMMAND)}\ntimeout = "40s"'
+
+
+@pytest.fixture(autouse=True)
+def hang_ups_are_heard() -> Iterator[None]:
+    """Also where the tests run under `nohup`, which all children of theirs inherit."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 def seconds_to_end(search: FaultySearch, process: subprocess.Popen[bytes]) -> float:
