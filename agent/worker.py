@@ -187,12 +187,12 @@ class Worker:
         # An attempt that was killed after its report was not told what comes of it.
         self._stop_if_judged(task)
         try:
-            result = checked(self._evaluator(task.config, self._context(task)))
+            answer = self._evaluator(task.config, self._context(task))
         finally:
             _end_copies(self._pid)
-        if self._stopped is not None:
+        if self._stopped is not None:  # whatever it answers then does not count, be it nothing
             raise Pruned(self._stopped)
-        return result
+        return checked(answer)
 
     def _context(self, task: Task) -> Context:
         def report(step: int, **metrics: float) -> None:

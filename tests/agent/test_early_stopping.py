@@ -210,6 +210,7 @@ def test_a_trainer_that_keeps_the_stop_to_itself_is_pruned_all_the_same(make_sea
     trials, steps = trials_of(search), steps_of(search)
     assert {steps[trial.id][-1][1] for trial in trials if trial.state is TrialState.PRUNED} <= {1, 3}
     assert sum(trial.state is TrialState.PRUNED for trial in trials) >= 4
+    assert {trial.failures for trial in trials} == {0}, "its answer, nothing, was taken for one"
 
 
 def test_a_metric_that_is_no_number_fails_the_trial_with_its_reason(make_search) -> None:
