@@ -61,17 +61,21 @@ class Keeper(threading.Thread):
         self._timeout = timeout
         self._attempt: Attempt | None = None
         self._left: float | None = None
+        self._moment = threading.Lock()
+        """Held where `_left` changes, lest a look at the clock bring back the deadline of what has just ended."""
         self.is_lost = False
         """Whether somebody else was given the trial: nothing that this attempt comes to will count."""
 
     def begin(self, attempt: Attempt) -> None:
         """An evaluation begins."""
-        self._attempt, self._left, self.is_lost = attempt, self._timeout, False
+        with self._moment:
+            self._attempt, self._left, self.is_lost = attempt, self._timeout, False
         self._arm()
 
     def evaluated(self) -> None:
         """It is over; what is left is to record it, however long that takes."""
-        self._left = None
+        with self._moment:
+            self._left = None
         self._arm()
 
     def end(self) -> None:
@@ -97,22 +101,27 @@ class Keeper(threading.Thread):
                     self.is_lost = history.trial(attempt.trial).attempt > attempt.number
 
     def _watch_deadline(self, history: History, clock: AwakeClock) -> None:
-        passed, left, attempt = clock.tick(), self._left, self._attempt
-        if left is None or attempt is None:
-            return
-        self._left = left - passed
+        passed = clock.tick()
+        with self._moment:
+            attempt = self._attempt
+            if self._left is None or attempt is None:
+                return
+            self._left = left = self._left - passed
         if clock.missed:
             self._arm()
-        if self._left < -GRACE:
+        if left < -GRACE:
             self._give_up(history, attempt)
 
     def _give_up(self, history: History, attempt: Attempt) -> None:
         error = f"killed: not done within the timeout of {self._timeout:g} s"
-        with contextlib.suppress(sqlite3.OperationalError, IllegalTransitionError):
+        try:
             if attempt.retry:
                 history.requeue(attempt.trial, attempt.number, error, failed=True)
             else:
                 history.fail(attempt.trial, attempt.number, error)
+        except (sqlite3.OperationalError, IllegalTransitionError):
+            if self._left is None:
+                return  # it has come to its end while this waited for the file, and is recorded
         end_own_tree()
 
     def _arm(self) -> None:

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import itertools
 import logging
-import math
 import sqlite3
 import time
 from collections.abc import Callable
@@ -26,9 +25,8 @@ from ncode_search.agent.proposals import Proposer
 from ncode_search.agent.session import Chosen, Session, is_innocent
 from ncode_search.agent.settings import SearchSettings
 from ncode_search.agent.stopping_rules import StoppingRules
-from ncode_search.agent.waiting import AwakeClock
 from ncode_search.agent.worker import Task
-from ncode_search.agent.workers import Worker, WorkerDied, kill_orphan, start_again
+from ncode_search.agent.workers import Worker, WorkerDied, start_again
 
 T = TypeVar("T")
 
@@ -247,15 +245,15 @@ class SearchLoop:
             self.stop()
 
     async def _await_orphan(self, trial: Trial, slot: int) -> None:
-        """Leave a trial to the living worker of a former agent, then take over what it left."""
+        """Leave a trial to the living worker of a former agent, then take over what it left.
+
+        Its deadline is for the worker to keep (`keeper`): what looks like a hung one may have a result, and wait for
+        the history.
+        """
         logger.info("trial %d is still being trained by a worker of the former run; waiting for it", trial.id)
-        clock, spent = AwakeClock(), 0.0
         try:
-            while (row := await self._persist(lambda: self._session.still_running(trial))) is not None:
+            while await self._persist(lambda: self._session.still_running(trial)) is not None:  # noqa: ASYNC110
                 await asyncio.sleep(ORPHAN_POLL)
-                spent += clock.tick()
-                if spent > (self._settings.timeout_seconds or math.inf):
-                    kill_orphan(row)
             row = await self._persist(lambda: self._session.history.trial(trial.id))
             self._observer.finished(row)
             if row.state.is_finished:

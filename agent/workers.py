@@ -23,7 +23,6 @@ from typing import Any
 from ncode_search.agent.database import mend
 from ncode_search.agent.devices import Device
 from ncode_search.agent.errors import InputError, NcodeError, SearchFailedError
-from ncode_search.agent.history import Trial
 from ncode_search.agent.keeper import OUTPUT_TAIL
 from ncode_search.agent.process_tree import MARK, end_tree, new_mark
 from ncode_search.agent.processes import ProcessId, process_start
@@ -232,13 +231,6 @@ async def start_again(worker: Worker, pauses: Sequence[float], *excused: type[Nc
             logger.warning("%s; trying again in %g s", error, pause)
             await asyncio.sleep(pause)
     return await worker.start()
-
-
-def kill_orphan(trial: Trial) -> None:
-    """End the worker that a former agent left with a trial, if it runs on this machine."""
-    process = ProcessId.parse(trial.worker or "")
-    if process.is_local and process.is_alive:
-        end_tree(process)
 
 
 def describe_exit(code: int, process: str = "the worker process") -> str:

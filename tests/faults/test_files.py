@@ -15,7 +15,7 @@ from ncode_search.agent.errors import HistoryError
 from ncode_search.agent.processes import process_start
 from ncode_search.agent.search_file import SearchFile
 from tests.faults.disks import fill, small_disk
-from tests.faults.harness import LONG, FaultySearch, locked, long_reader, wait_for, workers_of
+from tests.faults.harness import LONG, FaultySearch, locked, long_reader, stopped, wait_for, workers_of
 
 pytestmark = pytest.mark.slow
 
@@ -86,6 +86,26 @@ def test_complaint_03_a_result_that_meets_a_lock_outlasts_its_trial_s_deadline(t
         search.wait(process)
         search.check()
         assert search.rows("SELECT DISTINCT state, failures FROM trials") == [("complete", 0)]
+
+
+def test_a_result_that_waits_outlasts_its_agent_and_its_trial_s_deadline(tmp_path: Path) -> None:
+    """The next agent cannot tell that its evaluation is over, and must not end its worker."""
+    with FaultySearch(tmp_path, "silent_half_second", trials=2, workers=1, timeout=1.5, retries=0) as search:
+        search.watch_moves()
+        process = search.start()
+        wait_for(lambda: search.count("begin") == 1)
+        with contextlib.ExitStack() as until_later:
+            with locked(search.history):
+                wait_for(lambda: search.count("end") == 1)
+                until_later.enter_context(stopped(*workers_of(process.pid)))
+                search.kill(process.pid)
+                process.wait()
+            process = search.start()
+            wait_for(lambda: "is still being trained" in search.output.read_text())
+            time.sleep(3)
+        search.wait(process)
+        search.check()
+        assert search.rows("SELECT DISTINCT state, attempt FROM trials") == [("complete", 1)]
 
 
 def test_a_start_that_waits_for_the_lock_shares_one_write_ahead_log_with_its_workers(tmp_path: Path) -> None:
