@@ -26,8 +26,8 @@ from ncode_search.agent.settings import RankerSettings
 
 logger = logging.getLogger(__name__)
 
-CHEAP = 1.0
-"""Seconds that a failure of the ranker may cost without its being spared for a while."""
+SHORTEST_REST = 0.1
+"""Seconds that a ranker is spared which has failed at once, and not for the first time."""
 LONGEST_REST = 600.0
 """Seconds after which a ranker that fails is asked again, at the latest."""
 
@@ -53,7 +53,7 @@ class Draft:
 class BackOff:
     """Spares a ranker that fails again and again, such as a server that is gone: each time twice as long as before.
 
-    What fails at once costs nothing to try, and is tried in every decision.
+    The first rest is as long as the failure took, since that is what one more try costs.
     """
 
     def __init__(self) -> None:
@@ -75,8 +75,9 @@ class BackOff:
     def failed(self, seconds: float, reason: str) -> None:
         """The ranker was waited for in vain for so many seconds."""
         self._failures, self._reason = self._failures + 1, reason
-        if seconds >= CHEAP and self._failures > 1:
-            self._until = time.monotonic() + min(seconds * 2 ** min(self._failures - 2, 30), LONGEST_REST)
+        if self._failures > 1:  # once may be chance
+            rest = max(seconds, SHORTEST_REST) * 2 ** min(self._failures - 2, 30)
+            self._until = time.monotonic() + min(rest, LONGEST_REST)
 
 
 class Proposer:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ncode_search import Search, SearchSpace
+from ncode_search.agent import proposals
 from ncode_search.agent.observations import ObservationLog
 from ncode_search.agent.ranking.base import RankerInfo
 from ncode_search.agent.ranking.baselines import RandomRanker
@@ -100,8 +101,9 @@ def test_a_ranker_that_fails_is_replaced_for_that_decision(tmp_path, caplog, beh
     assert reason in caplog.text
 
 
-def test_every_outage_is_said_once(tmp_path, caplog) -> None:
+def test_every_outage_is_said_once(tmp_path, caplog, monkeypatch) -> None:
     """Days may lie between two of them."""
+    monkeypatch.setattr(proposals, "SHORTEST_REST", 0.0)
     asked = []
 
     def fails_twice_in_a_row_twice(known, pool, rng):
@@ -145,7 +147,7 @@ def test_a_ranker_that_is_too_late_is_told_to_stop(tmp_path) -> None:
     with Search(SPACE, history=tmp_path / "x.db", ranker=Stoppable(until_stopped), ranker_settings=settings) as search:
         for _ in range(3):
             search.tell(search.ask(), 0.0)
-            time.sleep(0.1)
+            time.sleep(0.3)  # longer than it is spared after two failures
     with search.history() as history:
         assert [row["reason"] for row in history.db["decisions"].rows] == ["no answer within 0.2 s"] * 3
 

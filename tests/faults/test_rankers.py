@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ncode_search.agent.proposals import LONGEST_REST, BackOff
+from ncode_search.agent.proposals import LONGEST_REST, SHORTEST_REST, BackOff
 from ncode_search.agent.ranking.embedded import PACKAGED
 from tests.faults.harness import HERE, FaultySearch, wait_for
 from tests.faults.moody_server import MoodyServer
@@ -38,11 +38,11 @@ def asking(server: Stub, folder: Path) -> FaultySearch:
 
 def test_complaint_09_a_ranker_that_does_everything_wrong_ends_no_search(tmp_path: Path) -> None:
     ranker = 'kind = "random"\nstartup = 1\npool = 8\ndeadline = 0.5'
-    with FaultySearch(tmp_path, trials=10, workers=1, ranker=ranker) as search:
+    with FaultySearch(tmp_path, trials=30, workers=1, ranker=ranker) as search:
         search.watch_moves()
         search.wait(search.start(HERE / "faulty_ranker.py"))
         search.check()
-        said = reasons(search)
+        said = [reason for reason in reasons(search) if not reason.startswith("spared after")]
         assert said[0] == "worked"
         assert said[1] == "MemoryError: no room for the context"
         assert said[2].startswith("ValueError: the ranker gave a score that is no finite number")
@@ -136,15 +136,17 @@ def test_a_search_whose_model_is_damaged_when_it_is_started_again_goes_on(tmp_pa
         assert process.wait(20) in (0, 1)
 
 
-def test_a_ranker_is_spared_twice_as_long_after_every_failure() -> None:
-    back_off, now = BackOff(), time.monotonic()
-    rests = []
-    for _ in range(13):
-        back_off.failed(5.0, "gone")
-        rests.append(round(max(back_off._until - now, 0.0)))
-    assert rests[:5] == [0, 5, 10, 20, 40], "once may be chance"
-    assert rests[-1] == LONGEST_REST
-    assert back_off.excuse == "spared after 13 failures in a row, the last: gone"
+@pytest.mark.parametrize("seconds", [0.001, 5.0])
+def test_a_ranker_is_spared_twice_as_long_after_every_failure(seconds: float) -> None:
+    back_off, rests = BackOff(), []
+    for _ in range(20):
+        now = time.monotonic()
+        back_off.failed(seconds, "gone")
+        rests.append(max(back_off._until - now, 0.0))
+    first = max(seconds, SHORTEST_REST)
+    assert rests[:5] == pytest.approx([0, first, 2 * first, 4 * first, 8 * first], abs=0.02), "once may be chance"
+    assert rests[-1] == pytest.approx(LONGEST_REST, abs=0.02)
+    assert back_off.excuse == "spared after 20 failures in a row, the last: gone"
 
 
 def test_a_ranker_that_worked_starts_anew() -> None:
@@ -152,11 +154,4 @@ def test_a_ranker_that_worked_starts_anew() -> None:
     for _ in range(13):
         back_off.failed(5.0, "gone")
         back_off.worked()
-    assert back_off.excuse is None
-
-
-def test_a_ranker_that_fails_at_once_is_asked_every_time() -> None:
-    back_off = BackOff()
-    for _ in range(20):
-        back_off.failed(0.01, "gone")
     assert back_off.excuse is None
