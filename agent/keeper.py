@@ -120,7 +120,7 @@ class Keeper(threading.Thread):
             else:
                 history.fail(attempt.trial, attempt.number, error)
         except (sqlite3.OperationalError, IllegalTransitionError):
-            if self._left is None:
+            if self._left is None or self._attempt is not attempt:
                 return  # it has come to its end while this waited for the file, and is recorded
         end_own_tree()
 
