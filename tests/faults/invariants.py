@@ -58,19 +58,25 @@ def completed_evaluations(witness: str) -> tuple[list[tuple[str, float]], set[st
     did anything else.
 
     Between an evaluator's last line and the history's commit lie milliseconds. A kill there loses the result, which
-    nothing can help: such an evaluation may be recorded, or done again.
+    nothing can help: such an evaluation may be recorded, or done again. Between a kill's line and the kill lies a
+    moment, too, in which the evaluator may write its last line.
     """
     last: dict[str, tuple[str, float]] = {}
     ends: list[tuple[str, float]] = []
     cut_off: set[str] = set()
+    dying: set[str] = set()
     for word, *rest in (line.split() for line in witness.splitlines()):
         if word == "kill":
             cut_off |= {last.pop(rest[0])[0]} if rest[0] in last else set()
+            dying.add(rest[0])
         elif word in ("begin", "end"):
             code, pid = rest[:2]
             ends += [last.pop(pid)] if pid in last else []
-            if word == "end":
+            if word == "end" and pid in dying:
+                cut_off.add(code)
+            elif word == "end":
                 last[pid] = code, float(rest[2])
+            dying.discard(pid)  # whatever follows is another process of that number
     return ends + list(last.values()), cut_off
 
 

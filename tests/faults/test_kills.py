@@ -143,6 +143,10 @@ def test_the_judge_sees_what_is_wrong(sound: FaultySearch, tmp_path: Path, chang
 def test_the_judge_forgives_only_what_was_killed_before_it_could_be_recorded(tmp_path: Path) -> None:
     killed_at_the_end = "begin 00 7\nend 00 7 0.5\nkill 7\nbegin 00 8\nend 00 8 0.5\nkill 8"
     assert completed_evaluations(killed_at_the_end + "\nkill 9") == ([], {"00"})
+    ended_as_it_was_killed = "begin 00 7\nkill 7\nend 00 7 0.5\nbegin 00 8\nend 00 8 0.5"
+    assert completed_evaluations(ended_as_it_was_killed) == ([("00", 0.5)], {"00"})
+    same_number_later = "begin 00 7\nkill 7\nbegin 00 7\nend 00 7 0.5"
+    assert completed_evaluations(same_number_later) == ([("00", 0.5)], set())
     went_on = "end 00 7 0.5\nbegin 01 7\nkill 7\nend 00 8 0.5"
     assert completed_evaluations(went_on) == ([("00", 0.5), ("00", 0.5)], set())
 
