@@ -6,7 +6,7 @@ any point of it leaves a trial whose next attempt decides the same. Nothing is k
 on several machines or not, apply the rule alike.
 
 `MedianRule` ends a trial for good. `AshaRule` stops a trial at a rung; the agent goes on with it, from its checkpoint,
-as soon as it is among the best of the trials that came there (`promotable`).
+as soon as it is among the best of the trials that came there (`rungs`).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from statistics import median
 from typing import Any, Protocol
 
 from ncode_search.agent.history import History, Objective
+from ncode_search.agent.rungs import standings
 from ncode_search.agent.settings import SearchSettings
 from ncode_search.evaluators.base import DivergedError, Evaluator, EvaluatorError
 
@@ -170,34 +171,6 @@ class AshaRule:
             budget *= self._reduction
             history.grant(trial, attempt, budget)
         return None
-
-
-def promotable(history: History, sign: float, reduction: int) -> tuple[int, int] | None:
-    """The stopped trial that may go on, if one may: of the highest rung, and there the best; and its next budget."""
-    rungs = history.db.conn.execute(
-        "SELECT DISTINCT budget FROM trials WHERE state = 'pruned' AND budget IS NOT NULL ORDER BY budget DESC"
-    ).fetchall()
-    for (rung,) in rungs:
-        waiting = history.db.conn.execute("SELECT id FROM trials WHERE state = 'pruned' AND budget = ?", [rung])
-        here = {row[0] for row in waiting}
-        came = standings(history, rung, sign)
-        for trial in came[: len(came) // reduction]:
-            if trial in here:
-                return trial, rung * reduction
-    return None
-
-
-def standings(history: History, rung: int, sign: float) -> list[int]:
-    """The trials that came to a rung, the best first by their score there, the older one among equals."""
-    # Beside one max or min, SQLite takes the other columns from the row of the extreme.
-    rows = history.db.conn.execute(
-        "SELECT trial, score, min(step) FROM ("
-        "  SELECT trial, step, score, max(attempt) FROM epochs "
-        "  WHERE step >= ? AND score IS NOT NULL GROUP BY trial, step"
-        ") GROUP BY trial",
-        [rung],
-    ).fetchall()
-    return [row[0] for row in sorted(rows, key=lambda row: (-sign * row[1], row[0]))]
 
 
 def last_step(history: History, trial: int) -> int:

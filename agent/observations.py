@@ -7,7 +7,7 @@ trial nor finding the best ones slows down as trials accumulate.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -93,6 +93,11 @@ class ObservationLog:
         """How many trials are queued or running."""
         return len(self._pending)
 
+    @property
+    def in_flight(self) -> Collection[int]:
+        """The numbers of those trials."""
+        return self._pending.keys()
+
     def load(
         self, codes: Codes, values: NDArray[np.float64], failed: Codes, forecasts: NDArray[np.float64] | None = None
     ) -> None:
@@ -133,10 +138,6 @@ class ObservationLog:
         for store, row in ((self._stopped, trial), (self._pruned, self._pending.pop(trial)), (self._partial, partial)):
             store.append(row)
         self._pending_forecasts.pop(trial, None)
-
-    def has_stopped(self, trial: int) -> bool:
-        """Whether a trial is known to have been stopped."""
-        return trial in self._stopped.view()
 
     def promote(self, trial: int) -> None:
         """A trial that was stopped is in flight again."""

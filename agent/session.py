@@ -30,6 +30,7 @@ from ncode_search.agent.pool import CandidatePool, PlannedPool
 from ncode_search.agent.process_tree import end_leftovers
 from ncode_search.agent.processes import ProcessId
 from ncode_search.agent.pruned_space import best_options, narrowed
+from ncode_search.agent.rungs import Rungs
 from ncode_search.agent.space import Config, SearchSpace
 from ncode_search.agent.states import TrialState
 
@@ -105,6 +106,8 @@ class Session:
         """1 where higher values are better, -1 where lower ones are."""
         self._forecasts: dict[str, NDArray[np.float64]] = {}
         self._log = ObservationLog(len(space))
+        self._rungs: Rungs | None = None
+        """From the first question for a promotion on."""
         self._last: Chosen | None = None
         self._renewed = time.monotonic()
         try:
@@ -203,16 +206,21 @@ class Session:
             self._log.prune(trial, self.sign * partial)
         else:
             self._log.fail(trial)
+        if self._rungs is not None:
+            self._rungs.finished(row, self._log.in_flight)
         return row
 
     def promote(self, reduction: int) -> Chosen | None:
-        """Take the stopped trial that may go on, if there is one; see `fidelity.promotable`."""
-        found = fidelity.promotable(self.history, self.sign, reduction)
-        if found is None or not self._log.has_stopped(found[0]):
-            return None  # none, or one whose worker has written what the agent is yet to hear of
+        """Take the stopped trial that may go on, if there is one; see `Rungs.promotable`."""
+        if self._rungs is None:
+            self._rungs = Rungs(self.history, self.sign, self._log.in_flight)
+        found = self._rungs.promotable(reduction, self._log.in_flight)
+        if found is None:
+            return None
         trial, budget = found
         chosen = self._chosen(trial, self.history.trial(trial).code, is_new=False)
         self.history.promote(trial, budget)
+        self._rungs.promoted(trial)
         self._log.promote(trial)
         return chosen
 

@@ -39,7 +39,7 @@ ORDER = [
     {"agent.space", "agent.database", "agent.records"},
     {"agent.leases", "agent.history_reader"},
     {"agent.history", "agent.measured_cost", "agent.score_table", "agent.ranking"},
-    {"agent.pruned_space"},
+    {"agent.pruned_space", "agent.rungs"},
     {"agent.pool"},
     {"agent.bench"},
     {"agent.tuning"},

@@ -6,11 +6,10 @@ from statistics import mean, median
 import numpy as np
 import pytest
 
-from ncode_search.agent import fidelity
 from ncode_search.agent.fidelity import AshaRule, Judge, MedianRule, Stopping
 from ncode_search.agent.history import History, Objective
-from ncode_search.agent.states import TrialState
 from ncode_search.evaluators.base import DivergedError, EvaluatorError
+from tests.agent.reported import run
 
 
 @pytest.fixture
@@ -22,38 +21,6 @@ def history(tmp_path: Path) -> History:
 def stopping(**changes) -> Stopping:
     usual = {"rule": "asha", "sign": 1.0, "metric": "m", "least_epochs": 1, "most_epochs": 9, "reduction": 3}
     return Stopping(**{**usual, **changes})
-
-
-def run(history: History, trial: int, scores: list[float], budget: int | None = 1) -> int:
-    """A running trial that has reported these scores."""
-    history.add(trial, f"c{trial}", "random")
-    attempt = history.start(trial, "w", "cpu", budget=budget)
-    for step, score in enumerate(scores, start=1):
-        history.report(trial, attempt, step, {"m": score}, score)
-    return attempt
-
-
-@pytest.mark.parametrize("sign", [1.0, -1.0])
-def test_standings_are_those_of_a_plain_sort(history: History, sign: float) -> None:
-    rng = np.random.default_rng(0)
-    scores = {trial: rng.integers(0, 8, rng.integers(1, 6)).astype(float).tolist() for trial in range(1, 41)}
-    for trial, own in scores.items():
-        run(history, trial, own)
-    for rung in range(1, 6):
-        came = [trial for trial, own in scores.items() if len(own) >= rung]
-        expected = sorted(came, key=lambda trial: (-sign * scores[trial][rung - 1], trial))
-        assert fidelity.standings(history, rung, sign) == expected
-
-
-def test_a_rung_that_no_report_fell_on_counts_by_the_next_and_a_newer_attempt_s_score_counts(history: History) -> None:
-    run(history, 1, [])
-    for step, score in ((2, 0.3), (4, 0.9)):
-        history.report(1, 1, step, {}, score)
-    run(history, 2, [0.1, 0.2, 0.4])
-    history.requeue(2, 1)
-    history.start(2, "w", "cpu")
-    history.report(2, 2, 3, {}, 0.95)
-    assert fidelity.standings(history, 3, 1.0) == [2, 1]
 
 
 def test_asha_stops_all_but_the_best_third_of_those_that_came(history: History) -> None:
@@ -75,27 +42,6 @@ def test_a_trial_between_rungs_goes_on_and_one_that_reports_seldom_passes_severa
     assert history.trial(3).budget == 9
     assert rule.reason_to_stop(history, 3, 1, 4) is None
     assert rule.reason_to_stop(history, 2, 1, 3) is not None
-
-
-def test_promotion_takes_the_highest_rung_and_there_the_best(history: History) -> None:
-    def promote(sign: float = 1.0) -> int | None:
-        found = fidelity.promotable(history, sign, 3)
-        if found is not None:
-            history.promote(*found)
-        return None if found is None else found[0]
-
-    for trial, score in enumerate([0.9, 0.8, 0.7, 0.3, 0.2, 0.1], start=1):
-        attempt = run(history, trial, [score])
-        history.prune(trial, attempt, "stopped", for_good=trial == 1)
-    assert promote() == 2, "trial 1 has ended itself"
-    assert (history.trial(2).state, history.trial(2).budget) == (TrialState.QUEUED, 3)
-    assert promote() is None, "2 of 6 may go on; nobody goes on twice"
-    for trial in (7, 8, 9):
-        attempt = run(history, trial, [1.0, 1.0, 0.5 + trial / 100], budget=3)
-        history.prune(trial, attempt, "stopped", for_good=False)
-    assert promote() == 9
-    assert history.trial(9).budget == 9
-    assert promote(-1.0) == 7, "minimizing, the others are the best"
 
 
 def test_the_median_rule_is_that_of_plain_statistics(history: History) -> None:
