@@ -202,17 +202,25 @@ def _migrated_copy(db: Database) -> Database:
 def translated(path: Path) -> Iterator[None]:
     """Turns errors about the file itself, SQLite's and those of reading what nobody wrote so, into one clear line."""
     try:
-        yield
+        with usable(path):
+            yield
     except NcodeError as error:
         if isinstance(error, HistoryError) or not isinstance(error, InputError):
             raise
         raise damaged(path, str(error)) from error  # a space, say, that can be none
+    except _MISREAD as error:
+        raise damaged(path, f"{type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def usable(path: Path) -> Iterator[None]:
+    """Turns SQLite's errors alone."""
+    try:
+        yield
     except sqlite3.DatabaseError as error:
         if isinstance(error, sqlite3.IntegrityError):
             raise
         raise _refusal(path, "the history cannot be used", error) from error
-    except _MISREAD as error:
-        raise damaged(path, f"{type(error).__name__}: {error}") from error
 
 
 _MISREAD = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sqlite_utils import Database
 
 from ncode_search.agent import database
-from ncode_search.agent.errors import IllegalTransitionError
+from ncode_search.agent.errors import HistoryUnavailableError, IllegalTransitionError
 from ncode_search.agent.records import Duplicate, Narrowing, Objective, Trial
 from ncode_search.agent.space import SearchSpace
 from ncode_search.agent.states import TrialState
@@ -30,10 +30,13 @@ class HistoryReader:
         self._place = path.absolute()
         self._identity = database.identity(path)
 
-    @property
-    def is_in_place(self) -> bool:
-        """Whether the file that was opened is still where it was; what is written to another one is lost."""
-        return database.identity(self._place) == self._identity
+    def check_place(self) -> None:
+        """Raises `HistoryUnavailableError` where the file that was opened is not where it was: it would be lost."""
+        if database.identity(self._place) != self._identity:
+            raise HistoryUnavailableError(
+                f"{self.path}: was moved, deleted or replaced while the search used it; "
+                "put it back where it was, and start again"
+            )
 
     @property
     def db(self) -> Database:

@@ -75,7 +75,9 @@ class SearchLoop:
         self._wake()
 
     async def run(self) -> None:
-        """Until the search is done, stopped, paused or stagnant. Raises `SearchFailedError` where it cannot go on."""
+        """Until the search is done, stopped, paused or stagnant. Raises `SearchFailedError` where it cannot go on,
+        `HistoryUnavailableError` where its history was taken away.
+        """
         self._stopping |= self.rules.is_stagnant
         proposing = asyncio.create_task(self._propose_ahead())
         proposing.add_done_callback(lambda _: self._wake())
@@ -83,7 +85,7 @@ class SearchLoop:
         try:
             while True:
                 self._pool.check()
-                self._check_place()
+                self._session.history.check_place()
                 if proposing.done():
                     proposing.result()
                 self._dispatch()
@@ -262,14 +264,6 @@ class SearchLoop:
             self._free.append(slot)
 
     # Waiting
-
-    def _check_place(self) -> None:
-        history = self._session.history
-        if not history.is_in_place:
-            raise SearchFailedError(
-                f"{history.path}: was moved, deleted or replaced while the search used it; "
-                "put it back where it was, and start again"
-            )
 
     def _is_done(self) -> bool:
         if len(self._pool):

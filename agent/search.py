@@ -19,15 +19,14 @@ import dataclasses
 import logging
 import sqlite3
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from ncode_search import __version__
 from ncode_search.agent import devices, fidelity, run_record
 from ncode_search.agent.asked import AskedTrial, Told, record
-from ncode_search.agent.database import BUSY_TIMEOUT, exists
+from ncode_search.agent.database import BUSY_TIMEOUT, exists, usable
 from ncode_search.agent.errors import (
     HistoryLockedError,
     IllegalTransitionError,
@@ -282,21 +281,22 @@ class Search:
         is the caller's as long as it is renewed (`AskedTrial.renew`), also after a restart of this process; then it is
         given to the next who asks.
 
-        Raises `SpaceExhaustedError` where every code has been proposed, `InputError` as `run` does.
+        Raises `SpaceExhaustedError` where every code has been proposed, `InputError` as `run` does, also where the
+        history is gone by now.
         """
         seconds = None if lease is None else parse_duration("lease", lease)
         if self._proposer is None:
             self._ready_proposer().load().result()
-        session = self._open()
-        session.reclaim()
-        if not session.queue:
-            self._decide(session)
-        chosen = session.queue.popleft()
-        try:
-            attempt = session.lend(chosen, seconds)
-        except IllegalTransitionError:  # told meanwhile by whom it had been taken back from
-            session.settle(chosen.trial)
-            return self.ask(lease=lease)
+        with self._held() as session:
+            session.reclaim()
+            if not session.queue:
+                self._decide(session)
+            chosen = session.queue.popleft()
+            try:
+                attempt = session.lend(chosen, seconds)
+            except IllegalTransitionError:  # told meanwhile by whom it had been taken back from
+                session.settle(chosen.trial)
+                return self.ask(lease=lease)
         return AskedTrial(chosen.trial, chosen.text, chosen.config, attempt, self.path.absolute(), seconds or LEASE)
 
     def tell(
@@ -313,12 +313,12 @@ class Search:
         its value is kept in the table `duplicates` then.
 
         Raises `InputError` where neither or no number is given, `IllegalTransitionError` where the trial was told
-        before.
+        before, `HistoryError` where the history is gone, or cannot be used: it may be told again later.
         """
-        session = self._open()
-        told = record(session.history, trial, value, metrics, error)
-        if told == "recorded":  # otherwise whoever was given the trial settles it
-            session.settle(trial.id)
+        with self._held() as session:
+            told = record(session.history, trial, value, metrics, error)
+            if told == "recorded":  # otherwise whoever was given the trial settles it
+                session.settle(trial.id)
         return told
 
     def enqueue(self, config: Mapping[str, Any]) -> Trial:
@@ -328,9 +328,18 @@ class Search:
         its class already, finished or not, that one is returned and nothing is queued: a script may say this at
         every start.
 
-        Raises `InputError` where it is no configuration of the space, or not feasible.
+        Raises `InputError` where it is no configuration of the space, or not feasible, and as `ask` does.
         """
-        return self._open().enqueue(config)
+        with self._held() as session:
+            return session.enqueue(config)
+
+    @contextlib.contextmanager
+    def _held(self) -> Iterator[Session]:
+        """The session of one that asks and tells; what is wrong with its file is one clear line."""
+        with usable(self.path):
+            session = self._open()
+            session.history.check_place()
+            yield session
 
     def _decide(self, session: Session) -> None:
         proposer = self._ready_proposer()
@@ -361,9 +370,7 @@ class Search:
     def __enter__(self) -> Search:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     async def _opened(self) -> Session:
@@ -374,13 +381,12 @@ class Search:
 
     def _open(self, patience: float = BUSY_TIMEOUT) -> Session:
         if self._session is None:
-            objective = Objective(self.settings.goal, self._evaluator)
-            after, keep = self.settings.prune_after, self.settings.keep
-            focus = None if after is None else Focus(after, keep)
-            keeps_pruned = self.settings.stop == "asha"
+            settings = self.settings
+            focus = None if settings.prune_after is None else Focus(settings.prune_after, settings.keep)
             self._session = Session(
-                self.path, self.space, objective, focus, self._plan, keeps_pruned=keeps_pruned, patience=patience
-            )
+                self.path, self.space, Objective(settings.goal, self._evaluator), focus, self._plan,
+                keeps_pruned=settings.stop == "asha", patience=patience,
+            )  # fmt: skip
         return self._session
 
     def _ready_proposer(self) -> Proposer:

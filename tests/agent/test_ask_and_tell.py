@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from ncode_search import SearchSpace
-from ncode_search.agent.errors import HistoryError, IllegalTransitionError, InputError
+from ncode_search.agent.errors import HistoryError, HistoryLockedError, IllegalTransitionError, InputError
 from ncode_search.agent.report import status_lines, summary
 from ncode_search.agent.search import SpaceExhaustedError
 from ncode_search.agent.states import TrialState
+from tests.faults.harness import locked
 
 
 def test_ask_and_tell_is_a_search_without_workers(make_search) -> None:
@@ -80,6 +81,30 @@ def test_what_cannot_be_renewed_is_said_in_one_line_and_makes_no_file(make_searc
     with pytest.raises(HistoryError, match="is no history" if is_replaced else "is gone, it was moved or deleted"):
         trial.renew()
     assert search.path.exists() == is_replaced
+
+
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_nothing_is_told_into_a_history_that_was_taken_away(make_search, is_replaced: bool) -> None:
+    """What is written to a file without a name is lost."""
+    with make_search(None) as search:
+        trial = search.ask()
+        search.path.rename(search.path.with_name("away.db"))
+        if is_replaced:
+            search.path.write_bytes(search.path.with_name("away.db").read_bytes())
+        for step in (lambda: search.tell(trial, 1.0), search.ask, lambda: search.enqueue({"a": 1, "b": 1, "c": 1})):
+            with pytest.raises(HistoryError, match=r"search.db: was moved, deleted or replaced .* put it back"):
+                step()
+        search.path.with_name("away.db").replace(search.path)
+        assert search.tell(trial, 1.0) == "recorded"
+
+
+def test_a_history_that_is_locked_for_long_is_said_in_one_line_and_told_later(make_search) -> None:
+    with make_search(None) as search:
+        trial = search.ask()
+        search._open().history.wait_at_most(0.1)
+        with locked(search.path), pytest.raises(HistoryLockedError, match="another program holds it locked"):
+            search.tell(trial, 1.0)
+        assert search.tell(trial, 1.0) == "recorded"
 
 
 def test_what_is_told_is_checked(make_search) -> None:
