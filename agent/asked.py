@@ -50,13 +50,17 @@ def record(
     """Write down what an asked trial came to. Raises as `Search.tell` does."""
     if (value is None) == (error is None):
         raise InputError(f"tell trial {trial.id} either a value or an error")
-    if value is not None and not math.isfinite(value):
+    try:
+        score, numbers = None if value is None else float(value), plain(metrics or {})
+    except (TypeError, ValueError) as no_number:
+        raise InputError(f"trial {trial.id} was told what is no number: {no_number}") from None
+    if score is not None and not math.isfinite(score):
         raise InputError(f"trial {trial.id} was told {value}, which is no score; tell it an error instead")
     try:
-        if value is None:
+        if score is None:
             history.fail(trial.id, trial.attempt, error or "", late=True)
         else:
-            history.complete(trial.id, trial.attempt, float(value), plain(metrics or {}))
+            history.complete(trial.id, trial.attempt, score, numbers)
     except IllegalTransitionError:
         if history.trial(trial.id).attempt == trial.attempt:
             raise

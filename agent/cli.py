@@ -6,6 +6,7 @@ Nothing heavier than click is imported before a command needs it.
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ import click
 from ncode_search import __version__
 from ncode_search.agent.bench_commands import bench, evaluate
 from ncode_search.agent.errors import HistoryUnavailableError, InputError, NcodeError, one_line
+from ncode_search.agent.lasting_output import finish
 from ncode_search.agent.prune_command import prune
 from ncode_search.agent.ranker_commands import ranker as ranker_group
 from ncode_search.agent.tabulate_command import tabulate
@@ -186,7 +188,7 @@ def main() -> None:
     """The entry point: every error that is not a fault of this program is one line."""
     try:
         cli.main(prog_name="ncode", standalone_mode=False)
-        sys.stdout.flush()
+        print(end="", flush=True)
     except click.exceptions.NoArgsIsHelpError as error:
         print(error.format_message())
         sys.exit(2)
@@ -202,6 +204,11 @@ def main() -> None:
         # The reader of a pipe, such as `head`, has seen enough.
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise
+        finish(sys.stdout)
+        _fail(f"cannot write{f' {error.filename}' if error.filename else ''}: {error.strerror}", 1)
 
 
 def _fail(text: str, code: int) -> None:

@@ -9,6 +9,7 @@ import time
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from ncode_search.agent.errors import NcodeError
 from ncode_search.agent.history import History
 
 _KEY = "run"
@@ -53,7 +54,9 @@ def nothing_left(history: History) -> None:
 def of_error(error: BaseException) -> tuple[str, str | None]:
     """How a run ended that ended with an exception: one word of the above, and the reason."""
     is_cut_off = isinstance(error, (asyncio.CancelledError, KeyboardInterrupt))
-    return INTERRUPTED if is_cut_off else FAILED, str(error) or None
+    # The text of another error may be a number or a name, which says nothing by itself.
+    kind = "" if is_cut_off or isinstance(error, NcodeError) else f"{type(error).__name__}: "
+    return INTERRUPTED if is_cut_off else FAILED, f"{kind}{error}" or None
 
 
 def latest(meta: dict[str, Any]) -> RunRecord | None:

@@ -13,6 +13,7 @@ from ncode_search.agent import report
 from ncode_search.agent.database import exists, mend, translated
 from ncode_search.agent.errors import HistoryError, InputError, SearchFailedError
 from ncode_search.agent.history import History, Objective
+from ncode_search.agent.lasting_output import lasting_output
 from ncode_search.agent.observations import Codes
 from ncode_search.agent.outcome import Outcome
 from ncode_search.agent.run_log import RateLimit
@@ -24,15 +25,16 @@ PAUSED = 3
 
 def run_file(path: Path, overrides: Overrides, *, quiet: bool) -> int:
     """Start or resume a search; returns the exit code. Raises `NcodeError` for what stands in its way."""
-    console = _console(quiet=quiet)  # before the file is read, which may import code to measure costs
-    file = SearchFile.load(path, overrides)
-    outcome = run_search(file, quiet=quiet, console=console)
-    if exists(file.history):
-        # Not read-only: the last one to close the file removes its write-ahead log, if it may write.
-        with translated(file.history), History.attach(file.history) as history:
-            print(report.summary(history, outcome, file.space))
-    else:
-        print("Stopped before anything was started.")
+    with lasting_output():
+        console = _console(quiet=quiet)  # before the file is read, which may import code to measure costs
+        file = SearchFile.load(path, overrides)
+        outcome = run_search(file, quiet=quiet, console=console)
+        if exists(file.history):
+            # Not read-only: the last one to close the file removes its write-ahead log, if it may write.
+            with translated(file.history), History.attach(file.history) as history:
+                print(report.summary(history, outcome, file.space))
+        else:
+            print("Stopped before anything was started.")
     return exit_code(outcome)
 
 

@@ -35,9 +35,12 @@ def tabulate(
     [evaluator] of kind = "table". Configurations that the space says are equal are trained once. The same command goes
     on where it was stopped; a larger --sample adds to a smaller one.
     """
+    from ncode_search.agent.lasting_output import lasting_output
     from ncode_search.agent.search_file import Overrides, SearchFile
     from ncode_search.agent.tabulate import check_output, history_of, tabulate_file
 
     check_output(output)
     overrides = Overrides(workers=workers, seed=seed, history=history or history_of(output))
-    sys.exit(tabulate_file(SearchFile.load(file, overrides), output, sample, quiet=quiet))
+    with lasting_output():
+        code = tabulate_file(SearchFile.load(file, overrides), output, sample, quiet=quiet)
+    sys.exit(code)

@@ -28,6 +28,7 @@ ORDER = [
         "agent.functions",
         "agent.settings",
         "agent.schema",
+        "agent.lasting_output",
         "agent.run_files",
         "agent.snapshots",
         "agent.signals",

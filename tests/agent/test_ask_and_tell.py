@@ -110,9 +110,11 @@ def test_a_history_that_is_locked_for_long_is_said_in_one_line_and_told_later(ma
 def test_what_is_told_is_checked(make_search) -> None:
     with make_search(None) as search:
         trial = search.ask()
-        for told in ({}, {"value": 1.0, "error": "both"}, {"value": float("nan")}):
+        wrong = [{}, {"value": 1.0, "error": "both"}, {"value": float("nan")}, {"value": "much"}, {"value": [1.0]}]
+        for told in (*wrong, {"value": 1.0, "metrics": {"loss": "low"}}):
             with pytest.raises(InputError, match=f"trial {trial.id}"):
                 search.tell(trial, **told)
+        assert search.tell(trial, 1.0) == "recorded"
 
 
 def test_asking_for_more_than_there_is_says_so(make_search) -> None:

@@ -133,9 +133,14 @@ def test_everything_is_read_from_the_history(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "how"), [(OSError("the disk went away"), "failed"), (KeyboardInterrupt(), "interrupted")]
+    ("error", "how", "reason"),
+    [
+        (OSError("the disk went away"), "failed", "OSError: the disk went away"),
+        (SystemExit(1), "failed", "SystemExit: 1"),
+        (KeyboardInterrupt(), "interrupted", None),
+    ],
 )
-def test_a_run_that_breaks_says_so(make_search, tmp_path: Path, error: BaseException, how: str) -> None:
+def test_a_run_that_breaks_says_so(make_search, tmp_path: Path, error, how: str, reason: str | None) -> None:
     class Broken(Observer):
         def finished(self, trial: Trial) -> None:
             raise error
@@ -144,7 +149,7 @@ def test_a_run_that_breaks_says_so(make_search, tmp_path: Path, error: BaseExcep
         make_search(trials=4, observer=Broken()).run()
     with History.read(tmp_path / "search.db") as history:
         record = run_record.latest(history.meta())
-    assert (record.how, record.reason) == (how, str(error) or None)
+    assert (record.how, record.reason) == (how, reason)
 
 
 def status(history: Path, *options: str) -> subprocess.CompletedProcess[str]:

@@ -8,6 +8,8 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 
 @contextlib.contextmanager
 def small_disk(at: Path, size: str) -> Iterator[Path]:
@@ -20,6 +22,15 @@ def small_disk(at: Path, size: str) -> Iterator[Path]:
         yield at
     finally:
         subprocess.run(["umount", "-l", str(at)], check=True)
+
+
+@contextlib.contextmanager
+def small_disk_or_skip(at: Path, size: str) -> Iterator[Path]:
+    try:
+        with small_disk(at, size) as disk:
+            yield disk
+    except PermissionError as error:
+        pytest.skip(str(error))
 
 
 def fill(disk: Path) -> Path:

@@ -14,19 +14,10 @@ import pytest
 from ncode_search.agent.errors import HistoryError
 from ncode_search.agent.processes import process_start
 from ncode_search.agent.search_file import SearchFile
-from tests.faults.disks import fill, small_disk
+from tests.faults.disks import fill, small_disk_or_skip
 from tests.faults.harness import LONG, FaultySearch, locked, long_reader, stopped, wait_for, workers_of
 
 pytestmark = pytest.mark.slow
-
-
-@contextlib.contextmanager
-def small_disk_or_skip(at: Path, size: str) -> Iterator[Path]:
-    try:
-        with small_disk(at, size) as disk:
-            yield disk
-    except PermissionError as error:
-        pytest.skip(str(error))
 
 
 def test_a_full_disk_makes_the_search_wait_until_there_is_room(tmp_path: Path) -> None:
