@@ -53,13 +53,26 @@ def _own_start(pid: int) -> str:
 def process_start(pid: int) -> str:
     """A text that differs between processes that had the same number; empty where there is no such process."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        fields = _stat(pid)
     except FileNotFoundError:
         return "" if Path("/proc/self/stat").exists() else _start_from_ps(pid)
     except ProcessLookupError:
         return ""
     state, ticks_since_boot = fields[0], fields[19]
     return "" if state == "Z" else f"{ticks_since_boot}@{boot_id()}"
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a process stands still, by SIGSTOP or in a debugger; never true on systems without /proc."""
+    try:
+        return _stat(pid)[0] in ("T", "t")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of its line in /proc from its state on."""
+    return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
 
 
 @lru_cache

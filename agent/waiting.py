@@ -42,10 +42,14 @@ class AwakeClock:
 
 
 async def within(
-    seconds: float | None, coroutine: Coroutine[Any, Any, T], *, unless: Callable[[], bool] = lambda: False
+    seconds: float | None,
+    coroutine: Coroutine[Any, Any, T],
+    *,
+    unless: Callable[[], bool] = lambda: False,
+    stands: Callable[[], bool] = lambda: False,
 ) -> T:
     """The coroutine's result. Raises `asyncio.TimeoutError` where it takes longer, and cancels it then; None: no
-    limit. From when on `unless` is true, there is none either.
+    limit. From when on `unless` is true, there is none either. While `stands` is true, no time passes.
     """
     if seconds is None:
         return await coroutine
@@ -53,7 +57,8 @@ async def within(
     try:
         while not task.done() and (left > 0 or unless()):
             await asyncio.wait([task], timeout=min(STEP, left) if left > 0 else STEP)
-            left -= clock.tick()
+            passed = clock.tick()
+            left -= 0.0 if stands() else passed
         if not task.done():
             raise asyncio.TimeoutError
         return task.result()

@@ -25,7 +25,7 @@ from ncode_search.agent.devices import Device
 from ncode_search.agent.errors import InputError, NcodeError, SearchFailedError
 from ncode_search.agent.keeper import OUTPUT_TAIL
 from ncode_search.agent.process_tree import MARK, end_tree, new_mark
-from ncode_search.agent.processes import ProcessId, process_start
+from ncode_search.agent.processes import ProcessId, is_stopped, process_start
 from ncode_search.agent.waiting import within
 from ncode_search.agent.worker import Setup, Task
 
@@ -114,7 +114,9 @@ class Worker:
         self._send(vars(task))
         answer = self._answer(on_report)
         try:
-            return await within(self._setup.timeout, answer, unless=lambda: self._is_evaluated)
+            return await within(
+                self._setup.timeout, answer, unless=lambda: self._is_evaluated, stands=self._stands_still
+            )
         except asyncio.TimeoutError:
             await self.kill()
             raise WorkerDied(
@@ -124,6 +126,9 @@ class Worker:
             self._excused = 0 if self._has_begun else self._excused + 1
             error.is_excused = 0 < self._excused <= MOST_EXCUSED
             raise
+
+    def _stands_still(self) -> bool:
+        return self._process is not None and is_stopped(self._process.pid)
 
     async def kill(self) -> None:
         """End the process and everything that it started, now."""

@@ -114,6 +114,17 @@ def test_complaint_07_a_machine_that_sleeps_loses_no_trial_and_doubles_none(tmp_
         assert search.rows("SELECT DISTINCT attempt, state FROM trials") == [(1, "complete")]
 
 
+def test_complaint_07_a_worker_that_is_stopped_alone_gets_the_rest_of_its_time(tmp_path: Path) -> None:
+    with FaultySearch(tmp_path, "second", trials=1, workers=1, timeout=4) as search:
+        process = search.start()
+        wait_for(lambda: search.count("begin") == 1)
+        with stopped(*workers_of(process.pid)):
+            time.sleep(5)
+        search.wait(process)
+        search.check()
+        assert search.rows("SELECT attempt, failures FROM trials WHERE id = 1") == [(1, 0)]
+
+
 def test_complaint_07_a_clock_that_jumps_ends_no_trial(tmp_path: Path) -> None:
     """The wall clock of agent and workers is another one at every look, also of an agent that takes trials over."""
     clock = jumping_clock(tmp_path / "clock")
