@@ -152,8 +152,9 @@ class Worker:
 
     def _outcome(self, task: Task) -> tuple[str, Callable[[], None]]:
         """What the evaluation came to, and what writes it down."""
-        trial, attempt, history, meter = task.trial, task.attempt, self._history, _Meter(self._setup.device)
+        trial, attempt, history, meter = task.trial, task.attempt, self._history, _Meter()
         try:
+            meter.watch(self._setup.device)
             result = self._evaluate(task)
         except Pruned as reason:
             text, spent, for_good = str(reason) or None, meter.spent(), self._stopped is None
@@ -233,13 +234,17 @@ class Worker:
 class _Meter:
     """What an attempt costs, from now on."""
 
-    def __init__(self, device: str) -> None:
+    def __init__(self) -> None:
         self._began = time.perf_counter()
+        self._memory: PeakMemory | None = None
+
+    def watch(self, device: str) -> None:
+        """Measure memory, too. Raises what the device's library raises."""
         self._memory = PeakMemory(device)
 
     def spent(self, result: Result | None = None) -> Spent:
         """Until now; what the evaluator itself says of it goes first."""
-        seconds, memory = time.perf_counter() - self._began, self._memory.bytes
+        seconds, memory = time.perf_counter() - self._began, 0 if self._memory is None else self._memory.bytes
         if result is not None:
             seconds = seconds if result.seconds is None else result.seconds
             memory = memory if result.peak_memory is None else result.peak_memory

@@ -31,8 +31,8 @@ class PeakMemory:
         self._gpu = device if device.startswith("cuda") else None
         if self._gpu is None:
             _reset_resident_peak()
-        elif "torch" in sys.modules:
-            # An evaluator that has not imported torch by now uses none of it before its first trial.
+        elif "torch" in sys.modules and _cuda().is_initialized():
+            # Else nothing was allocated there yet, and torch's allocator refuses to be reset.
             _cuda().reset_peak_memory_stats(self._gpu)
 
     @property

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ncode_search import SearchSpace
+from ncode_search import Search, SearchSpace
 from ncode_search.agent.devices import Device, Gpu, assign, available_cores, cpu_memory, gibibytes, list_gpus
 from ncode_search.agent.errors import InputError
 from ncode_search.agent.search_file import Overrides, SearchFile
@@ -176,6 +176,39 @@ def test_each_worker_sees_its_own_gpu(with_gpus, make_search, witness: Path) -> 
     assert len({line[2] for line in lines}) == 4, "two processes a GPU"
     with search.history() as history:
         assert {trial.device for trial in history.trials()} == {"cuda:0", "cuda:1"}
+
+
+UNRULY = """
+import torch
+
+
+def refuse(device):
+    raise RuntimeError(f"Invalid device argument {device}: did you call init?")
+
+
+torch._C._cuda_resetPeakMemoryStats = refuse
+torch.cuda.is_initialized = lambda: READY
+
+
+def evaluate(config, context):
+    return 0.5
+"""
+
+
+@pytest.mark.parametrize("ready", [False, True])
+def test_a_gpu_whose_memory_cannot_be_measured_leaves_its_reason(with_gpus, tmp_path, ready: bool) -> None:
+    with_gpus(TWO)
+    (tmp_path / "mine.py").write_text(UNRULY.replace("READY", str(ready)))
+    evaluator = {"kind": "python", "function": "mine.py:evaluate"}
+    settings = {"ranker": "random", "history": tmp_path / "h.db", "devices": ["cuda:0"], "trials": 1, "retries": 0}
+    search = Search(SearchSpace({"a": [0]}), evaluator=evaluator, folder=tmp_path, **settings)
+    search.run()
+    with search.history() as history:
+        (trial,) = history.trials()
+    if ready:
+        assert trial.error.endswith("RuntimeError: Invalid device argument 0: did you call init?\n")
+    else:
+        assert trial.state is TrialState.COMPLETE
 
 
 SEES = """

@@ -1,9 +1,9 @@
-"""Which errors say that memory is used up."""
+"""Which errors say that memory is used up, and the peak of a GPU that nothing has used yet."""
 
 import pytest
 import torch
 
-from ncode_search.evaluators.memory import is_out_of_memory
+from ncode_search.evaluators.memory import PeakMemory, is_out_of_memory
 
 
 @pytest.mark.parametrize(
@@ -28,3 +28,31 @@ def test_whatever_of_the_libraries_got_no_memory(error: Exception) -> None:
 def test_other_errors_do_not() -> None:
     assert not is_out_of_memory(RuntimeError("CUDA error: device-side assert triggered"))
     assert not is_out_of_memory(ValueError("CUDA error: out of memory"))
+
+
+class Allocator:
+    """What torch's does on a GPU: its peak cannot be reset before CUDA is initialised."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.is_ready, self.resets = False, 0
+        monkeypatch.setattr(torch._C, "_cuda_resetPeakMemoryStats", self._reset, raising=False)
+        monkeypatch.setattr(
+            torch._C, "_cuda_memoryStats", lambda device: {"allocated_bytes.all.peak": 7}, raising=False
+        )
+        for module in (torch.cuda, torch.cuda.memory):
+            monkeypatch.setattr(module, "is_initialized", lambda: self.is_ready)
+
+    def _reset(self, device: int) -> None:
+        if not self.is_ready:
+            raise RuntimeError(f"Invalid device argument {device}: did you call init?")
+        self.resets += 1
+
+
+def test_the_peak_of_a_gpu_that_was_not_used_before_is_that_of_the_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    allocator = Allocator(monkeypatch)
+    memory = PeakMemory("cuda:0")
+    assert (memory.bytes, allocator.resets) == (0, 0)
+    allocator.is_ready = True
+    assert memory.bytes == 7
+    assert PeakMemory("cuda:0").bytes == 7
+    assert allocator.resets == 1
