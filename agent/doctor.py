@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 from ncode_search import __version__, _core
 from ncode_search.agent.devices import available_cores, gibibytes, list_gpus
@@ -21,3 +22,8 @@ def examine() -> Iterator[tuple[str, bool]]:
     yield f"GPUs           {said or 'none; workers use the CPU'}", True
     for name, text, good in llama_report():
         yield f"{name:<14} {text}", good
+    if gpus and find_spec("torch") is not None:
+        from ncode_search.evaluators.torch_state import why_unusable
+
+        # Only a remark: not every evaluator needs it.
+        yield f"PyTorch        {why_unusable('cuda') or 'computes on the GPU'}", True

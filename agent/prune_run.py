@@ -73,7 +73,7 @@ def _train(file: SearchFile, config: Mapping[str, Any], epochs: int, folder: Pat
             trial=0, code="", seed=file.settings.seed, device=device.torch_name, threads=device.threads, folder=home,
             report=lambda step, **metrics: accuracies.append(metrics["val_accuracy"]), trial_folder=folder,
         )  # fmt: skip
-        evaluator: Any = build(kind, options, home, file.space.positions, file.settings.goal)
+        evaluator: Any = build(kind, options, home, file.space.positions, file.settings.goal, device.torch_name)
         if not hasattr(evaluator, "supernet"):
             raise EvaluatorError(f'[evaluator] kind = "{kind}" has no supernet; it takes kind = "cnn" with cells')
         return evaluator.supernet(file.space.positions, config, epochs, context).to("cpu"), accuracies[-1]

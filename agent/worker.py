@@ -275,7 +275,8 @@ def main() -> None:
     setup = Setup(**next(lines))
     try:
         options = dict(setup.evaluator)
-        evaluator = build(options.pop("kind"), options, Path(setup.folder), setup.space, setup.goal)
+        folder = Path(setup.folder)
+        evaluator = build(options.pop("kind"), options, folder, setup.space, setup.goal, setup.device)
         judge = Judge(Stopping(**setup.stopping), evaluator, setup.space) if setup.stopping else None
     except EvaluatorError as error:
         channel.send(refused=str(error))

@@ -86,7 +86,7 @@ class Subject:
 
     def build(self, **changes: Any) -> Evaluator:
         """The evaluator, with other options where `changes` say so. Raises `EvaluatorError`."""
-        return build(self.kind, {**self.options, **changes}, self.folder, self.space, self.goal)
+        return build(self.kind, {**self.options, **changes}, self.folder, self.space, self.goal, self.device)
 
 
 @dataclass

@@ -32,7 +32,12 @@ EXTRAS = {"cnn": "cnn", "lora-classify": "lora", "lora-generate": "lora", "lora-
 
 
 def build(
-    kind: str, options: Mapping[str, Any], folder: Path, space: Mapping[str, Sequence[Any]], goal: str | None = None
+    kind: str,
+    options: Mapping[str, Any],
+    folder: Path,
+    space: Mapping[str, Sequence[Any]],
+    goal: str | None = None,
+    device: str = "cpu",
 ) -> Evaluator:
     """The evaluator of an ``[evaluator]`` table.
 
@@ -42,6 +47,7 @@ def build(
         folder: Where relative paths start.
         space: Each position's options, for the evaluator's ``check_space`` if it has one.
         goal: ``maximize`` or ``minimize``, where its scores are searched.
+        device: What it is to compute on.
 
     Raises:
         EvaluatorError: one line that names the key, what is wrong and the mend.
@@ -51,6 +57,7 @@ def build(
         check_options(cls, options, where="[evaluator]", owner=f'kind = "{kind}"')
     except OptionError as error:
         raise EvaluatorError(str(error)) from None
+    _check_device(kind, device)
     with _in_one_line(kind):
         evaluator: Evaluator = cls(**options, folder=folder)
         _check_goal(kind, evaluator, goal)
@@ -74,6 +81,17 @@ def _in_one_line(kind: str) -> Iterator[None]:
             f'[evaluator] kind = "{kind}" cannot be set up: {reason} ({Path(last.filename).name}, line {last.lineno}); '
             "correct the keys or the files that they name"
         ) from error
+
+
+def _check_device(kind: str, device: str) -> None:
+    """Refuse a GPU that torch cannot use, for a kind that needs torch. A user's function may need it for other things,
+    and fork processes, which is over once CUDA is initialised.
+    """
+    if kind in EXTRAS and device != "cpu":
+        from ncode_search.evaluators.torch_state import why_unusable
+
+        if (reason := why_unusable(device)) is not None:
+            raise EvaluatorError(f'[evaluator] kind = "{kind}": {reason}')
 
 
 def _check_goal(kind: str, evaluator: Evaluator, goal: str | None) -> None:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 
 import torch
 
+from ncode_search.evaluators.memory import is_out_of_memory
+
 
 @contextmanager
 def trial_state(seed: int, device: str, threads: int) -> Iterator[None]:
@@ -33,6 +35,21 @@ def trial_state(seed: int, device: str, threads: int) -> Iterator[None]:
             torch.set_deterministic_debug_mode(former_mode)
             torch.set_num_threads(former_threads)
             _free_memory(on_gpu)
+
+
+def why_unusable(device: str) -> str | None:
+    """Why torch cannot compute on a GPU, in one line with the mend; None: it can, or lacks only memory just now."""
+    try:
+        float(torch.ones(1, device=device) + 1)  # computes: a build may have no code for a GPU that it finds
+    except Exception as error:  # of whatever kind: torch raises others for a build without CUDA than for a driver
+        if is_out_of_memory(error):
+            return None
+        reason = " ".join(str(error).split())
+        return (
+            f"torch cannot use the GPU ({reason}); install a build of torch for its driver, or set [search] devices = "
+            '"cpu"'
+        )
+    return None
 
 
 def import_compiler() -> None:

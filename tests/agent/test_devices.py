@@ -12,9 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from ncode_search import Search, SearchSpace
 from ncode_search.agent.devices import Device, Gpu, assign, available_cores, cpu_memory, gibibytes, list_gpus
+from ncode_search.agent.doctor import examine
 from ncode_search.agent.errors import InputError
 from ncode_search.agent.search_file import Overrides, SearchFile
 from ncode_search.agent.settings import SearchSettings, parse_size
@@ -238,6 +240,34 @@ def test_commands_that_train_see_the_gpu_of_the_file(with_gpus, tmp_path, comman
     if command == "check-evaluator":
         assert done.stdout.startswith("search.toml: python, on cuda:1, code ")
         assert "scores                      1\n" in done.stdout, "the folder is absolute"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="torch can use the GPU here")
+@pytest.mark.parametrize("command", ["run", "check-evaluator", "prune"])
+def test_a_gpu_that_torch_cannot_use_is_refused_before_any_trial(with_gpus, tmp_path, command: str) -> None:
+    with_gpus(TWO)
+    (tmp_path / "search.toml").write_text(
+        '[search]\nhistory = "h.db"\n[ranker]\nkind = "random"\n[space]\n"cell.0-1" = ["none", "skip"]\n'
+        '[evaluator]\nkind = "cnn"\n'
+    )
+    arguments = [sys.executable, "-m", "ncode_search.agent", command, "search.toml"]
+    done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith('ncode: search.toml: [evaluator] kind = "cnn": torch cannot use the GPU (')
+    assert line.endswith('); install a build of torch for its driver, or set [search] devices = "cpu"')
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="torch can use the GPU here")
+def test_doctor_remarks_it(with_gpus, monkeypatch) -> None:
+    monkeypatch.setattr("ncode_search.agent.doctor.llama_report", list)
+    with_gpus(TWO)
+    said = [line for line, _ in examine()]
+    assert [line.split("(")[0] for line in said if line.startswith("PyTorch")] == [
+        "PyTorch        torch cannot use the GPU "
+    ]
+    with_gpus("")
+    assert not [line for line, _ in examine() if line.startswith("PyTorch")]
 
 
 @pytest.mark.parametrize("command", ["check-evaluator", "prune"])
