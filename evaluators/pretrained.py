@@ -65,8 +65,16 @@ class Pretrained:
     def _copy(self) -> Any:
         inside = tuple(f"{name}." for name in self.fully)
         frozen = [weight for name, weight in self.model.named_parameters() if not name.startswith(inside)]
+        frozen += [weight for module in self.model.modules() for weight in _quantized_parts(module)]
         # Buffers are copied: batch normalisation changes its statistics in training.
         return copy.deepcopy(self.model, {id(weight): weight for weight in frozen})
+
+
+def _quantized_parts(module: nn.Module) -> list[Any]:
+    """What a linear layer of bitsandbytes' keeps beside its parameters: weights in 8 bits, and scales."""
+    state = getattr(module, "state", None)
+    held = (getattr(state, "CB", None), getattr(state, "SCB", None), getattr(module, "quant_state", None))
+    return [part for part in held if part is not None]
 
 
 def load_pretrained(

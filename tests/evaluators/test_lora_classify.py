@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,29 @@ def test_a_copy_shares_all_that_is_frozen(tmp_path: Path) -> None:
     shared = {weight.data_ptr() for weight in base.model.parameters()}
     apart = [name for name, weight in model.named_parameters() if weight.data_ptr() not in shared]
     assert [name for name in apart if "lora_" not in name and "classifier" not in name] == []
+
+
+@dataclass
+class State:
+    """As bitsandbytes keeps the weights of a linear layer in 8 bits once it has computed with them."""
+
+    CB: torch.Tensor | None = None
+    SCB: torch.Tensor | None = None
+
+
+def test_a_copy_shares_the_weights_that_a_quantized_layer_keeps_beside_its_parameters(tmp_path: Path) -> None:
+    base = _evaluator(tmp_path)._base
+    layers = [layer for layer in base.model.modules() if isinstance(layer, torch.nn.Linear)]
+    for layer in layers:
+        layer.state = State()  # type: ignore[assignment]
+    in_8_bits, in_4_bits = layers[0], layers[1]
+    in_8_bits.state = State(in_8_bits.weight.to(torch.int8), torch.ones(16))  # type: ignore[assignment]
+    in_4_bits.quant_state = State(torch.ones(16))  # type: ignore[assignment]
+    copied = [layer for layer in base._copy().modules() if isinstance(layer, torch.nn.Linear)]
+    assert copied[0].state.CB is in_8_bits.state.CB
+    assert copied[0].state.SCB is in_8_bits.state.SCB
+    assert copied[1].quant_state is in_4_bits.quant_state
+    assert copied[0].state is not in_8_bits.state, "a layer changes what else it notes there"
 
 
 def test_a_decoder_classifies_too(tmp_path: Path, make_context: MakeContext) -> None:

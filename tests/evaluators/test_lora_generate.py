@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import math
 from collections.abc import Callable
@@ -138,8 +139,20 @@ def test_learns_on_quantized_weights(
     tmp_path: Path, make_context: MakeContext, reports: Reports, quantization: str
 ) -> None:
     write_decoder(tmp_path / "decoder", width=64)  # bitsandbytes quantizes blocks of 64
-    result = _evaluator(tmp_path, quantization=quantization, epochs=6)(CONFIG, make_context())
+    evaluator = _evaluator(tmp_path, quantization=quantization, epochs=6)
+    result = evaluator(CONFIG, make_context())
     assert result.value < reports[0][1]["val_loss"]
+    known = _tensors()
+    copied = evaluator._base._copy()
+    assert sum(size for place, size in _tensors().items() if place not in known) < 1000, "what is frozen is shared"
+    assert copied is not None
+
+
+def _tensors() -> dict[int, int]:
+    """The bytes of all tensors, by their addresses."""
+    gc.collect()
+    found = (one for one in gc.get_objects() if type(one) in (torch.Tensor, torch.nn.Parameter))
+    return {one.data_ptr(): one.nbytes for one in found}
 
 
 def test_refuses_a_quantization_without_its_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
