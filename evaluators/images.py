@@ -14,7 +14,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from ncode_search.evaluators.base import EvaluatorError
-from ncode_search.evaluators.picture_files import check_contrast, open_picture
+from ncode_search.evaluators.picture_files import check_contrast, is_hidden, open_picture
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def _load_split(folder: Path, names: list[str], image_size: int) -> Split:
 
 
 def _files(folder: Path) -> list[Path]:
-    files = sorted(file for file in folder.rglob("*") if file.is_file() and not file.name.startswith("."))
+    files = sorted(file for file in folder.rglob("*") if file.is_file() and not is_hidden(file, folder))
     if not files:
         raise EvaluatorError(
             f"[evaluator] data: class folder {folder} has no images; add some or remove the class from every part"

@@ -13,7 +13,7 @@ from PIL import Image
 
 from ncode_search.evaluators.base import EvaluatorError
 from ncode_search.evaluators.lora_training import Batch
-from ncode_search.evaluators.picture_files import check_contrast, open_picture
+from ncode_search.evaluators.picture_files import check_contrast, is_hidden, open_picture
 
 UNLABELLED = 255
 """The value of a mask's pixels that count for nothing."""
@@ -109,7 +109,8 @@ def _named(folder: Path) -> dict[str, Path]:
             f"[evaluator] data: there is no folder {folder}; give train/images/, train/masks/, val/images/, val/masks/"
         )
     files: dict[str, Path] = {}
-    for file in sorted(file for file in folder.iterdir() if file.suffix.lower() in _SUFFIXES):
+    pictures = (file for file in folder.iterdir() if file.suffix.lower() in _SUFFIXES and not is_hidden(file, folder))
+    for file in sorted(pictures):
         if (other := files.setdefault(file.stem, file)) != file:
             raise EvaluatorError(f"[evaluator] data: {other} and {file.name} have one name; rename or remove either")
     if not files:

@@ -13,6 +13,11 @@ from ncode_search.evaluators.base import EvaluatorError
 _MOST_GREY = 2**16 - 1
 
 
+def is_hidden(file: Path, folder: Path) -> bool:
+    """Whether a file of a folder, or a folder on the way to it, is one that programs keep for themselves."""
+    return any(part.startswith(".") for part in file.relative_to(folder).parts)
+
+
 def open_picture(file: Path, mode: str | None = None) -> Image.Image:
     """A whole picture in memory, in Pillow's `mode`; None: in its own.
 

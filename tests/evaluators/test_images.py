@@ -69,6 +69,15 @@ def test_hidden_files_are_left_alone(picture_folder: Path) -> None:
     assert len(image_folder(picture_folder, image_size=8).train) == 60
 
 
+def test_hidden_folders_are_left_alone(picture_folder: Path) -> None:
+    copies = picture_folder / "train" / "digit0" / ".ipynb_checkpoints"
+    copies.mkdir()
+    shutil.copy(picture_folder / "train" / "digit0" / "0.png", copies / "0-checkpoint.png")
+    hidden = picture_folder.rename(picture_folder.with_name(".pictures"))
+    assert len(image_folder(hidden, image_size=8).train) == 60
+    assert len(divided_folder(hidden / "train", image_size=8, split_seed=0).train) == 40
+
+
 def _refused(folder: Path) -> str:
     with pytest.raises(EvaluatorError) as error:
         image_folder(folder, image_size=8)

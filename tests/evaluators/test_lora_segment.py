@@ -75,6 +75,12 @@ def test_the_mean_iou_is_that_of_its_definition(folder: Path, make_context: Make
     assert evaluator._judge(model, "val", make_context())["val_mean_iou"] == pytest.approx(wanted)
 
 
+def test_hidden_files_are_left_alone(folder: Path) -> None:
+    for name in ("images", "masks"):
+        (folder / "scenes" / "train" / name / "._0.png").write_bytes(b"no image")
+    assert len(_evaluator(folder)._sets["train"]) == 24
+
+
 def test_repeats_itself_after_another_trial(folder: Path, make_context: MakeContext, reports: Reports) -> None:
     evaluator, config = _evaluator(folder, precision="bfloat16"), {**CONFIG, "dropout": 0.3}
     evaluator(config, make_context())
