@@ -102,9 +102,18 @@ def _metric(given: Stopping, evaluator: Evaluator) -> str:
     if metric is None:
         raise EvaluatorError("[search] metric is missing; name the reported metric that `stop` is to compare")
     reported: Sequence[str] | None = getattr(evaluator, "reported_metrics", None)
+    goals: Mapping[str, str] = getattr(evaluator, "metric_goals", {})
+    wanted = "maximize" if given.sign > 0 else "minimize"
+    fitting = [name for name in reported or () if goals.get(name, wanted) == wanted]
+    mend = f"name {' or '.join(fitting)}" if fitting else "it reports none that fits; leave stop out"
     if reported is not None and metric not in reported:
-        mend = f"name one of {', '.join(reported)}" if reported else "it reports none; leave stop out"
         raise EvaluatorError(f'[search] metric = "{metric}" is none that the evaluator reports; {mend}')
+    if goals.get(metric, wanted) != wanted:
+        better, kept = ("lower", "highest") if given.sign > 0 else ("higher", "lowest")
+        raise EvaluatorError(
+            f'[search] metric = "{metric}" is better the {better} it is, and goal = "{wanted}" would keep the {kept}; '
+            f"{mend}"
+        )
     return metric
 
 

@@ -21,8 +21,8 @@ built in the worker before the first trial, so ``__post_init__`` and `check_spac
 raise `EvaluatorError` with one line that names the key and the mend. A kind's class attribute ``score_metric`` names
 the reported metric whose last value is the score, ``reported_metrics`` all that every epoch reports: a search that
 stops trials early compares one of them. ``score_goal`` is ``maximize`` or ``minimize``, where the score is of a known
-direction; a search the other way round is refused. `conformance` checks all of this, and ``ncode check-evaluator
-FILE.toml`` runs it.
+direction, and ``metric_goals`` says it of reported metrics by name; what looks the other way round is refused.
+`conformance` checks all of this, and ``ncode check-evaluator FILE.toml`` runs it.
 
 An evaluator may have a method ``cost(config) -> Mapping[str, float]``: what a configuration costs, such as parameters
 or milliseconds, without its training. A ``[costs.NAME]`` table with ``measured = true`` asks it before the search for a

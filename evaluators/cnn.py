@@ -37,7 +37,8 @@ class CnnEvaluator:
 
     score_metric: ClassVar[str] = "val_accuracy"
     score_goal: ClassVar[str] = "maximize"
-    reported_metrics: ClassVar[tuple[str, ...]] = ("val_accuracy", "train_loss")
+    metric_goals: ClassVar[Mapping[str, str]] = {"val_accuracy": "maximize", "train_loss": "minimize"}
+    reported_metrics: ClassVar[tuple[str, ...]] = tuple(metric_goals)
 
     folder: InitVar[Path]
 

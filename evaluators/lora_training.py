@@ -89,12 +89,17 @@ class LoraEvaluator(ABC):
     @property
     def score_goal(self) -> str:
         """Which scores are better."""
-        return "minimize" if self.score == "loss" else "maximize"
+        return self.metric_goals[self.score_metric]
 
     @property
     def reported_metrics(self) -> tuple[str, ...]:
         """What every epoch reports."""
         return (*(f"val_{name}" for name in self._measures), "train_loss")
+
+    @property
+    def metric_goals(self) -> Mapping[str, str]:
+        """Which values of each reported metric are better."""
+        return {name: "minimize" if name.endswith("loss") else "maximize" for name in self.reported_metrics}
 
     @property
     @abstractmethod

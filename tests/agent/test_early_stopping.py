@@ -260,7 +260,13 @@ def test_wrong_settings_are_refused_before_anything_is_written(make_search: Call
         (
             'metric = "nope"',
             '"norm" = ["batch", "group"]',
-            'metric = "nope" is none that the evaluator reports; name one of val_accuracy, train_loss',
+            'metric = "nope" is none that the evaluator reports; name val_accuracy',
+        ),
+        (
+            'metric = "train_loss"',
+            '"norm" = ["batch", "group"]',
+            'metric = "train_loss" is better the lower it is, and goal = "maximize" would keep the highest; name '
+            "val_accuracy",
         ),
     ],
 )

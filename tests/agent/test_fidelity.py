@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from statistics import mean, median
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -84,12 +85,26 @@ class FourEpochs:
     [
         ({}, {}, r"\[search\] most_epochs = 9: the evaluator trains for epochs = 4; leave most_epochs out, or set"),
         ({"most_epochs": None}, {"epochs": [2, 4]}, r'stop = "asha" compares .*\[space\] has a position epochs; take'),
-        ({"metric": "nope"}, {}, r'metric = "nope" is none that the evaluator reports; name one of loss, other'),
+        ({"metric": "nope"}, {}, r'metric = "nope" is none that the evaluator reports; name loss or other'),
     ],
 )
 def test_what_does_not_fit_the_evaluator_is_refused(changes, space, said: str) -> None:
     with pytest.raises(EvaluatorError, match=said):
         Judge(stopping(**{"metric": None, **changes}), FourEpochs(), space)
+
+
+class Directed(FourEpochs):
+    metric_goals: ClassVar = {"loss": "minimize"}
+
+
+def test_a_metric_of_the_other_direction_is_refused() -> None:
+    said = r'metric = "loss" is better the lower it is, and goal = "maximize" would keep the highest; name other$'
+    with pytest.raises(EvaluatorError, match=said):
+        Judge(stopping(metric="loss", most_epochs=None), Directed(), {})
+    with pytest.raises(EvaluatorError, match='"nope" is none that the evaluator reports; name other$'):
+        Judge(stopping(metric="nope", most_epochs=None), Directed(), {})
+    Judge(stopping(metric="loss", most_epochs=None, sign=-1.0), Directed(), {})
+    Judge(stopping(metric="other", most_epochs=None), Directed(), {})
 
 
 def test_a_rule_takes_what_the_evaluator_says(history: History) -> None:

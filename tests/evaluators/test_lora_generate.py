@@ -51,6 +51,13 @@ def test_learns_to_write(tmp_path: Path, make_context: MakeContext, reports: Rep
     assert set(result.metrics) == {"val_chrf", "parameters"}
 
 
+@pytest.mark.parametrize(("score", "goal"), [("loss", "minimize"), ("chrf", "maximize")])
+def test_says_which_values_are_better(tmp_path: Path, score: str, goal: str) -> None:
+    evaluator = _evaluator(tmp_path, generate=1, score=score)
+    assert evaluator.score_goal == goal
+    assert evaluator.metric_goals == {"val_loss": "minimize", "val_chrf": "maximize", "train_loss": "minimize"}
+
+
 @torch.no_grad()
 @pytest.mark.parametrize(("kind", "packed"), [("llama", 4), ("gpt2", 4), ("opt", 1), ("bloom", 1), ("mamba", 1)])
 def test_the_untrained_loss_is_that_of_every_example_alone(
