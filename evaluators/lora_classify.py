@@ -19,7 +19,7 @@ from transformers import AutoModelForSequenceClassification
 from ncode_search.evaluators.base import Context, EvaluatorError
 from ncode_search.evaluators.lora_training import Batch, Examples, LoraEvaluator
 from ncode_search.evaluators.options import require
-from ncode_search.evaluators.pretrained import load_tokenizer
+from ncode_search.evaluators.pretrained import load_tokenizer, padding_of
 from ncode_search.evaluators.text_files import Row, read_parts
 
 SCORES = ("accuracy", "macro_f1")
@@ -80,7 +80,7 @@ class LoraClassifyEvaluator(LoraEvaluator):
             folder,
             train_head=True,
             num_labels=len(classes),
-            pad_token_id=tokenizer.pad_token_id,
+            pad_token_id=padding_of(tokenizer),
         )
         longest = tokenizer("a " * self.max_tokens, truncation=True, max_length=self.max_tokens)["input_ids"]
         self._check_length(self.max_tokens, longest)
@@ -106,7 +106,7 @@ class LoraClassifyEvaluator(LoraEvaluator):
         texts = [row.text(self.text) for row in rows]
         tokens = tokenizer(texts, truncation=True, max_length=self.max_tokens)["input_ids"]
         numbers = {name: number for number, name in enumerate(classes)}
-        return LabelledTexts(tokens, [numbers[row.label(self.label)] for row in rows], tokenizer.pad_token_id)
+        return LabelledTexts(tokens, [numbers[row.label(self.label)] for row in rows], padding_of(tokenizer))
 
     @property
     def _measures(self) -> tuple[str, ...]:

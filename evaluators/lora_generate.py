@@ -22,7 +22,7 @@ from transformers import AutoModelForCausalLM
 from ncode_search.evaluators.base import Context, EvaluatorError
 from ncode_search.evaluators.lora_training import Batch, Examples, LoraEvaluator
 from ncode_search.evaluators.options import require
-from ncode_search.evaluators.pretrained import load_tokenizer
+from ncode_search.evaluators.pretrained import load_tokenizer, padding_of
 from ncode_search.evaluators.text_files import Row, read_parts
 
 SCORES = ("loss", "chrf")
@@ -156,11 +156,12 @@ class LoraGenerateEvaluator(LoraEvaluator):
         prompts = [self._tokens(row.text(self.prompt))[-self.max_tokens :] for row in asked]
         references = [row.text(self.completion) for row in asked]
         packed = _pack(examples, self.max_tokens) if apart else [[example] for example in examples]
-        return PackedRows(packed, self._tokenizer.pad_token_id, prompts, references, apart)
+        return PackedRows(packed, padding_of(self._tokenizer), prompts, references, apart)
 
     def _examples(self, row: Row) -> list[Example]:
         """One example, or a whole text in pieces."""
-        end = [self._tokenizer.eos_token_id]
+        known = self._tokenizer.eos_token_id
+        end = [] if known is None else [known]
         if self.prompt in row.fields:
             completion = self._tokens(row.text(self.completion), begin=False) + end
             return [Example(self._tokens(row.text(self.prompt)), completion).cut(self.max_tokens)]
@@ -191,20 +192,24 @@ class LoraGenerateEvaluator(LoraEvaluator):
     def _complete(self, model: Any, prompts: Sequence[list[int]], context: Context) -> list[str]:
         """What the model writes after each prompt, always the likeliest token."""
         written: list[str] = []
+        padding = padding_of(self._tokenizer)
         for start in range(0, len(prompts), self.batch_size):
             part = prompts[start : start + self.batch_size]
-            inputs = self._tokenizer.pad({"input_ids": part}, padding_side="left", return_tensors="pt")
+            # On the left, so that all go on at once; not by the tokenizer, which may have no token for it.
+            ids = _padded([row[::-1] for row in part], padding).flip(1)
+            mask = _padded([[1] * len(row) for row in part], 0).flip(1)
             with self._autocast(context.device):
                 tokens = model.generate(
-                    **inputs.to(context.device),
+                    input_ids=ids.to(context.device),
+                    attention_mask=mask.to(context.device),
                     max_new_tokens=self.max_new_tokens,
                     use_cache=True,
                     do_sample=False,
                     num_beams=1,
-                    pad_token_id=self._tokenizer.pad_token_id,
+                    pad_token_id=padding,
                     eos_token_id=self._tokenizer.eos_token_id,
                 )
-            new = tokens[:, inputs["input_ids"].shape[1] :]
+            new = tokens[:, ids.shape[1] :]
             written += self._tokenizer.batch_decode(new, skip_special_tokens=True)
         return written
 

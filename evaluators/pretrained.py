@@ -154,12 +154,15 @@ def load_tokenizer(source: str, folder: Path) -> Any:
     quiet_transformers()
     where = model_path(source, folder)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(where)
+        return AutoTokenizer.from_pretrained(where)
     except Exception as error:  # transformers and its readers have no common one
         raise _not_loaded(source, folder, AutoTokenizer, error) from error
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
+
+
+def padding_of(tokenizer: Any) -> int:
+    """The token that fills up shorter rows. Masks leave it out, so any will do where the tokenizer has none for it."""
+    known = (tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id)
+    return next((int(token) for token in known if token is not None), 0)
 
 
 def image_scale(source: str, folder: Path) -> tuple[Sequence[float], Sequence[float]]:

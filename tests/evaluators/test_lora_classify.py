@@ -16,7 +16,7 @@ from ncode_search.evaluators.base import Context, DivergedError, EvaluatorError,
 from ncode_search.evaluators.lora_classify import LoraClassifyEvaluator
 from ncode_search.evaluators.lora_space import NoAdapterError
 
-from .tiny_models import write_decoder, write_encoder, write_lines, write_roberta, write_texts
+from .tiny_models import write_decoder, write_encoder, write_lines, write_roberta, write_texts, write_tokenizer
 
 pytestmark = pytest.mark.usefixtures("frozen_libraries")
 
@@ -119,6 +119,15 @@ def test_a_decoder_classifies_too(tmp_path: Path, make_context: MakeContext) -> 
     result = evaluator({"targets": "q_proj+v_proj", "learning_rate": 0.02}, make_context())
     assert result.value > 0.9
     assert "val_accuracy" in result.metrics
+
+
+def test_a_tokenizer_needs_no_token_for_padding(tmp_path: Path, make_context: MakeContext) -> None:
+    write_decoder(tmp_path / "decoder")
+    write_tokenizer(tmp_path / "decoder", bos_token="[CLS]")
+    rows = [{"text": "the cat is here", "label": "animal"}, {"text": "the oak", "label": "plant"}] * 8
+    files = {"train": write_lines(tmp_path / "own.jsonl", rows), "val": "own.jsonl"}
+    evaluator = _evaluator(tmp_path, model="decoder", epochs=8, **files)
+    assert evaluator({"learning_rate": 0.02}, make_context()).value == 1
 
 
 def test_a_test_set_is_measured(tmp_path: Path, make_context: MakeContext) -> None:

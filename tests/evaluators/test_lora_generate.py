@@ -16,7 +16,15 @@ from transformers import AutoModelForCausalLM
 from ncode_search.evaluators.base import Context, DivergedError, EvaluatorError
 from ncode_search.evaluators.lora_generate import IGNORED, Example, LoraGenerateEvaluator, PackedRows, keeps_apart
 
-from .tiny_models import ANIMALS, write_another_decoder, write_decoder, write_encoder, write_lines, write_prompts
+from .tiny_models import (
+    ANIMALS,
+    write_another_decoder,
+    write_decoder,
+    write_encoder,
+    write_lines,
+    write_prompts,
+    write_tokenizer,
+)
 
 pytestmark = pytest.mark.usefixtures("frozen_libraries")
 
@@ -49,6 +57,15 @@ def test_learns_to_write(tmp_path: Path, make_context: MakeContext, reports: Rep
     assert result.metrics["val_chrf"] > reports[0][1]["val_chrf"]
     assert result.metrics["val_chrf"] > 0.5
     assert set(result.metrics) == {"val_chrf", "parameters"}
+
+
+def test_a_tokenizer_needs_no_token_for_padding_and_none_for_the_end(tmp_path: Path, make_context: MakeContext) -> None:
+    write_decoder(tmp_path / "decoder")
+    write_tokenizer(tmp_path / "decoder", bos_token="[CLS]")
+    rows = [{"prompt": "the", "completion": "cat is here"}, {"prompt": "the oak is", "completion": "here"}] * 8
+    files = {"train": write_lines(tmp_path / "own.jsonl", rows), "val": "own.jsonl"}
+    evaluator = _evaluator(tmp_path, epochs=12, batch_size=2, generate=2, max_new_tokens=3, **files)
+    assert evaluator(CONFIG, make_context()).metrics["val_chrf"] > 0.5
 
 
 @pytest.mark.parametrize(("score", "goal"), [("loss", "minimize"), ("chrf", "maximize")])

@@ -38,12 +38,13 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[END]")
 WORDS = (*SPECIAL, *ANIMALS, *PLANTS, "the", "a", "is", "here")
 
 
-def write_tokenizer(folder: Path) -> None:
-    """A word a token."""
+def write_tokenizer(folder: Path, **special: str) -> None:
+    """A word a token. `special`: its special tokens; left out, one for padding and one for the end, too."""
     tokenizer = Tokenizer(WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = Whitespace()
     make: Any = PreTrainedTokenizerFast
-    make(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", eos_token="[END]").save_pretrained(folder)
+    usual = {"pad_token": "[PAD]", "unk_token": "[UNK]", "eos_token": "[END]"}
+    make(tokenizer_object=tokenizer, **(special or usual)).save_pretrained(folder)
 
 
 def write_encoder(folder: Path, layers: int = 2) -> Path:
