@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from ncode_search.evaluators.base import EvaluatorError
 
@@ -19,14 +19,14 @@ def is_hidden(file: Path, folder: Path) -> bool:
 
 
 def open_picture(file: Path, mode: str | None = None) -> Image.Image:
-    """A whole picture in memory, in Pillow's `mode`; None: in its own.
+    """A whole picture in memory, upright as viewers show it, in Pillow's `mode`; None: in its own.
 
     Raises `EvaluatorError` for another file, and for pixels that have no range to convert them by.
     """
     try:
         with Image.open(file) as image:
-            opened: Image.Image = image.copy() if mode is None else _in_8_bits(image, file).convert(mode)
-            return opened
+            upright = ImageOps.exif_transpose(image)
+            return upright if mode is None else _in_8_bits(upright, file).convert(mode)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = " ".join(str(error).split())
         raise EvaluatorError(

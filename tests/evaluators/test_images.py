@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 from ncode_search.evaluators.base import EvaluatorError
 from ncode_search.evaluators.images import digits, divided_folder, image_folder
@@ -155,6 +155,19 @@ def test_grey_of_16_bits_is_scaled_by_its_whole_range(tmp_path: Path, mode: str,
         assert image.mode == mode
     assert np.asarray(open_picture(tmp_path / "a.tif", "RGB"))[0].tolist() == [[n] * 3 for n in (0, 1, 128, 255)]
     assert np.asarray(open_picture(tmp_path / "a.tif")).max() == 65535, "numbers of classes stay what they are"
+
+
+@pytest.mark.parametrize("mode", ["RGB", None])
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_pictures_stand_upright_as_cameras_say(tmp_path: Path, mode: str | None, suffix: str) -> None:
+    pixels = np.zeros((16, 32), np.uint8)
+    pixels[:, :16] = 255
+    turned = Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6  # to be turned a quarter to the right
+    Image.fromarray(pixels).save(tmp_path / f"a.{suffix}", exif=turned)
+    picture = open_picture(tmp_path / f"a.{suffix}", mode)
+    assert picture.size == (16, 32)
+    assert np.asarray(picture.convert("L"))[[4, 28], 8].tolist() == [255, 0], "what was left is on top"
 
 
 @pytest.mark.parametrize(("pixels", "mode"), [([0, 65536], "I"), ([-1, 3], "I"), ([0.0, 1.0], "F")])

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 from ncode_search.evaluators.base import Context, DivergedError, EvaluatorError
 from ncode_search.evaluators.lora_segment import LoraSegmentEvaluator
@@ -172,6 +172,21 @@ def test_images_without_labels_count_for_nothing(folder: Path, make_context: Mak
     for number in range(8):
         Image.new("L", (16, 16), 255).save(folder / "scenes" / "val" / "masks" / f"{number}.png")
     assert "no mask of val/ has a pixel of any class; all are 255" in _refused(folder)
+
+
+def test_a_photograph_lies_under_its_mask_as_viewers_show_it(folder: Path) -> None:
+    """As labelling programs do; a camera held upright writes the picture lying on its side."""
+    upright = np.zeros((32, 16), np.uint8)
+    upright[:16] = 255
+    turned = Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6
+    (folder / "scenes" / "train" / "images" / "0.png").unlink()
+    photograph = folder / "scenes" / "train" / "images" / "0.jpg"
+    Image.fromarray(np.rot90(upright)).save(photograph, exif=turned, quality=95)
+    Image.fromarray(upright // 255).save(folder / "scenes" / "train" / "masks" / "0.png")
+    inputs = _evaluator(folder)._sets["train"].batch([0]).inputs
+    bright = inputs["pixel_values"][0, 0] > inputs["pixel_values"].mean()
+    assert torch.equal(bright, inputs["labels"][0] == 1)
 
 
 def test_refuses_an_image_size_that_the_model_cannot_read(folder: Path) -> None:
