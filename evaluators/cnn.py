@@ -80,7 +80,7 @@ class CnnEvaluator:
 
     def __post_init__(self, folder: Path) -> None:
         self._check_numbers()
-        object.__setattr__(self, "_images", self._load(folder / self.data))
+        object.__setattr__(self, "_images", self._load(folder / Path(self.data).expanduser()))
         self._check_shift("[evaluator] shift", self.shift)
         import_compiler()
 

@@ -89,6 +89,7 @@ def image_folder(path: Path, image_size: int) -> ImageData:
     Raises:
         EvaluatorError: for a missing folder, an empty class, classes that differ, a file that is no image.
     """
+    _check_folder(path)
     names = _classes(path / "train")
     parts = ["train", "val"] + ["test"] * (path / "test").exists()
     for part in parts:
@@ -117,12 +118,16 @@ def divided_folder(path: Path, image_size: int, split_seed: int) -> ImageData:
 
 
 def _classes(folder: Path) -> list[str]:
+    _check_folder(folder)
+    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _check_folder(folder: Path) -> None:
     if not folder.is_dir():
         raise EvaluatorError(
             f'[evaluator] data: there is no folder {folder}; give "digits", a folder of <class>/, of train/<class>/ '
             f"and val/<class>/, or of CIFAR's binary version"
         )
-    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
 
 
 def _check_classes(folder: Path, names: list[str]) -> None:

@@ -138,6 +138,19 @@ def test_trains_on_a_folder(picture_folder: Path, make_context: MakeContext) -> 
     assert result.metrics["test_accuracy"] > 0.7
 
 
+def test_the_users_home_is_where_a_tilde_says(picture_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(picture_folder.parent))
+    assert _evaluator(picture_folder, data="~/pictures", image_size=8)._images.classes == 3
+
+
+def test_data_that_are_no_folder_are_named_as_the_user_wrote_them(tmp_path: Path) -> None:
+    (tmp_path / "pictures.zip").touch()
+    for name in ("pictures.zip", "pictures"):
+        with pytest.raises(EvaluatorError) as error:
+            _evaluator(tmp_path, data=name)
+        assert str(error.value).startswith(f'[evaluator] data: there is no folder {tmp_path}/{name}; give "digits", a')
+
+
 def test_one_pixel_is_enough(picture_folder: Path, make_context: MakeContext) -> None:
     evaluator = _evaluator(picture_folder.parent, data="pictures", image_size=1)
     for norm in ("none", "batch", "group", "layer"):

@@ -87,7 +87,7 @@ def _refused(folder: Path) -> str:
 
 def test_missing_folder(tmp_path: Path) -> None:
     assert _refused(tmp_path / "nowhere") == (
-        f'[evaluator] data: there is no folder {tmp_path}/nowhere/train; give "digits", a folder of <class>/, of '
+        f'[evaluator] data: there is no folder {tmp_path}/nowhere; give "digits", a folder of <class>/, of '
         "train/<class>/ and val/<class>/, or of CIFAR's binary version"
     )
 
