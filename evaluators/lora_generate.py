@@ -150,7 +150,7 @@ class LoraGenerateEvaluator(LoraEvaluator):
             raise EvaluatorError(
                 f"[evaluator] {key}: within max_tokens = {self.max_tokens} there is nothing to learn; raise it"
             )
-        asked = [] if key == "train" else [row for row in rows if self.prompt in row.fields][: self.generate]
+        asked = [] if key == "train" else [row for row in rows if self._has_prompt(row)][: self.generate]
         if self.generate and not asked and key != "train":
             raise EvaluatorError(f"[evaluator] {key}: no row has a {self.prompt} to complete; give some or no generate")
         prompts = [self._tokens(row.text(self.prompt))[-self.max_tokens :] for row in asked]
@@ -162,12 +162,17 @@ class LoraGenerateEvaluator(LoraEvaluator):
         """One example, or a whole text in pieces."""
         known = self._tokenizer.eos_token_id
         end = [] if known is None else [known]
-        if self.prompt in row.fields:
+        if self._has_prompt(row):
             completion = self._tokens(row.text(self.completion), begin=False) + end
             return [Example(self._tokens(row.text(self.prompt)), completion).cut(self.max_tokens)]
         tokens = self._tokens(row.text(self.text)) + end
         starts = range(0, len(tokens), self.max_tokens)
         return [Example([], tokens[start : start + self.max_tokens]) for start in starts]
+
+    def _has_prompt(self, row: Row) -> bool:
+        """In a table that has columns for both kinds of rows, the cells of the other kind are empty."""
+        empty = [row.fields.get(key) in (None, "") for key in (self.prompt, self.completion)]
+        return self.prompt in row.fields and not (all(empty) and self.text in row.fields)
 
     def _tokens(self, text: str, begin: bool = True) -> list[int]:
         tokens: list[int] = self._tokenizer(text, add_special_tokens=begin)["input_ids"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,23 @@ class Row:
         """A field that is text and not empty; raises `EvaluatorError` for another."""
         value = self.fields.get(key)
         if isinstance(value, str) and value.strip():
+            self._check_characters(key, value)
             return value
         if key in self.fields:
             raise EvaluatorError(f"[evaluator] {self.where}: {key} is {value!r}; it must be text that is not empty")
         raise EvaluatorError(
             f"[evaluator] {self.where}: there is no {key}, only {', '.join(self.fields)}; name another"
         )
+
+    def _check_characters(self, key: str, text: str) -> None:
+        """JSON can write halves of characters, which no tokenizer reads."""
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            half = f"\\u{ord(text[error.start]):04x}"
+            raise EvaluatorError(
+                f"[evaluator] {self.where}: {key} has {half}, half of a character without the other; repair it"
+            ) from None
 
     def label(self, key: str) -> str:
         """A field that names a class: text, or a whole number; raises `EvaluatorError` for another."""
@@ -86,9 +97,26 @@ def _parse(where: str, suffix: str, text: str) -> Iterator[Row]:
     elif suffix == ".jsonl":
         yield from _json_lines(where, text)
     else:
-        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter="\t" if suffix == ".tsv" else ",", strict=True)
+        yield from _table(where, "\t" if suffix == ".tsv" else ",", text)
+
+
+def _table(where: str, delimiter: str, text: str) -> Iterator[Row]:
+    usual = csv.field_size_limit(len(text) + 1)  # the module's own takes no longer text than 131,072 characters
+    try:
+        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        _check_header(where, reader.fieldnames or ())
         for fields in reader:
             yield Row(f"{where}, line {reader.line_num}", _checked(f"{where}, line {reader.line_num}", fields))
+    finally:
+        csv.field_size_limit(usual)
+
+
+def _check_header(where: str, names: Sequence[str]) -> None:
+    """Refuse a column's name that is there twice, of which only the last would count; unnamed columns may be many."""
+    if repeated := [name for name in names if name and names.count(name) > 1]:
+        raise EvaluatorError(
+            f"[evaluator] {where}, line 1: the header names {repeated[0]} more than once; rename or remove a column"
+        )
 
 
 def _checked(where: str, fields: dict[Any, Any]) -> dict[str, Any]:

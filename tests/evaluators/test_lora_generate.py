@@ -187,6 +187,17 @@ def test_refuses_a_quantization_without_its_library(tmp_path: Path, monkeypatch:
     )
 
 
+def test_a_table_may_have_columns_for_prompts_and_for_texts(tmp_path: Path) -> None:
+    (tmp_path / "own.csv").write_text("prompt,completion,text\nthe cat,is here,\n,,the oak is here\n")
+    files = {"train": "own.csv", "val": "own.csv"}
+    rows = _evaluator(tmp_path, generate=2, **files)._sets["val"]
+    assert isinstance(rows, PackedRows)
+    assert [len(example.prompt) for row in rows.rows for example in row] == [2, 0]
+    assert len(rows.prompts) == 1
+    (tmp_path / "own.csv").write_text("prompt,completion,text\n,is here,\n")
+    assert "own.csv, line 2: prompt is ''; it must be text that is not empty" in _refused(tmp_path, **files)
+
+
 def test_refuses_a_checkpoint_that_writes_nothing(tmp_path: Path) -> None:
     write_encoder(tmp_path / "encoder")
     message = _refused(tmp_path, model="encoder")

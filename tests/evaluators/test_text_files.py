@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,11 @@ def test_reads_a_plain_text(tmp_path: Path) -> None:
         ("a.csv", b"text,label\na\n", "train = a.csv, line 2: not as many fields as the header; repair it"),
         ("a.csv", b"text,label\na,b,c\n", "train = a.csv, line 2: not as many fields as the header; repair it"),
         ("a.csv", b'text,label\n"a\n', "a.csv cannot be read (unexpected end of data); repair it"),
+        (
+            "a.csv",
+            b"text,label,text\na,b,c\n",
+            "train = a.csv, line 1: the header names text more than once; rename or remove a column",
+        ),
         ("a.csv", b"text\n\xff\n", "a.csv cannot be read ("),
     ],
 )
@@ -51,6 +57,24 @@ def test_refuses_a_file(tmp_path: Path, name: str, content: bytes, message: str)
         read_rows("train", name, tmp_path)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_cell_may_be_a_book_and_columns_may_have_no_name(tmp_path: Path) -> None:
+    usual = csv.field_size_limit()
+    (tmp_path / "a.csv").write_text(f"text,,\n{'a' * (usual + 1)},,\n")
+    (row,) = read_rows("train", "a.csv", tmp_path)
+    assert len(row.text("text")) == usual + 1
+    assert csv.field_size_limit() == usual, "it is the whole process's"
+
+
+def test_refuses_half_a_character(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "\\ud83d\\ude00"}\n{"text": "a\\ud83d"}\n')
+    whole, half = read_rows("train", "a.jsonl", tmp_path)
+    assert whole.text("text") == "\U0001f600"
+    with pytest.raises(EvaluatorError) as error:
+        half.text("text")
+    said = r"[evaluator] train = a.jsonl, line 2: text has \ud83d, half of a character without the other; repair it"
+    assert str(error.value) == said
 
 
 @pytest.mark.parametrize("empty", ["train", "val"])
