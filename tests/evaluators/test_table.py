@@ -73,7 +73,7 @@ def test_refuses_a_space_of_another_length(tmp_path: Path) -> None:
         ("code,accuracy\n0,1\n1,\n", "table.csv has '' for code 1"),
         ('code,accuracy\n0,"1\n', "table.csv is not a CSV, plain or gzip (unexpected end of data)"),
         (b"\x89PNG\xff\x00", "table.csv is not a CSV, plain or gzip ("),
-        (gzip.compress(TABLE.encode())[:-12], "table.csv is not a CSV, plain or gzip ("),
+        (gzip.compress(TABLE.encode(), mtime=0)[:-12], "table.csv is not a CSV, plain or gzip ("),
         (b"\x1f\x8bnothing that could be unpacked", "table.csv is not a CSV, plain or gzip ("),
     ],
 )
