@@ -1,8 +1,10 @@
 """A soak of seconds, whose verdict is right: on a sound search, and on what is broken on purpose."""
 
+import contextlib
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,11 +35,31 @@ History.complete = lossy
 CRASHES = (Fault("crash", 1, lambda soak: os.kill(soak.agent.pid, signal.SIGSEGV)),)
 
 
+@contextlib.contextmanager
+def ended_once_it_runs(witness: Path) -> Iterator[None]:
+    """SIGTERM to this process, some seconds after an evaluation was completed: by then the soak listens for it."""
+    is_left = threading.Event()
+
+    def end() -> None:
+        while not (witness.exists() and "end " in witness.read_text()):
+            if is_left.wait(0.1):
+                return
+        if not is_left.wait(5.0):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=end)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_left.set()
+        thread.join()
+
+
 def test_a_soak_that_a_signal_ends_is_judged_all_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    timer = threading.Timer(8.0, os.kill, (os.getpid(), signal.SIGTERM))
-    timer.start()
     folder, file = tmp_path / "run", tmp_path / "soak.txt"
-    assert run(Plan(60, sleep=(0.1, 0.4), pause=(0.5, 1.0), **SHORT), folder, file) == 0
+    with ended_once_it_runs(folder / "witness.log"):
+        assert run(Plan(60, sleep=(0.1, 0.4), pause=(0.5, 1.0), **SHORT), folder, file) == 0
     said, hint = capsys.readouterr()
     assert hint == "a few trials more, and it is judged; once more, and it ends at once\n"
     assert said == file.read_text()
