@@ -25,6 +25,16 @@ def witness(*words: object) -> None:
         os.fsync(file.fileno())
 
 
+def until_told_to_go() -> None:
+    """Until there is a file `go` beside the witness."""
+    while not Path(os.environ["NCODE_TEST_LOG"]).with_name("go").exists():
+        time.sleep(0.02)
+
+
+if "NCODE_TEST_SLOW_IMPORT" in os.environ:
+    until_told_to_go()
+
+
 def value_of(config) -> float:
     """The same score for the same configuration, whoever asks; no two options alike."""
     return sum((at + 1) * 0.37 * (option % 7) for at, option in enumerate(config.values()))
@@ -181,8 +191,7 @@ def forks(config, context):
 def keeps(config, context):
     """Leaves files, some of which are to be kept."""
     witness("begin", context.code, os.getpid())
-    while not Path(os.environ["NCODE_TEST_LOG"]).with_name("go").exists():
-        time.sleep(0.02)
+    until_told_to_go()
     context.checkpoint({"epoch": 1})
     (context.kept / "adapter").write_text("kept")
     witness("end", context.code, os.getpid(), value_of(config))

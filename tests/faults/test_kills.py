@@ -77,10 +77,11 @@ def test_complaint_05_two_workers_survive_kills_of_whatever_there_is(tmp_path: P
 
 
 def test_a_worker_that_dies_as_the_search_starts_is_replaced(tmp_path: Path) -> None:
-    with FaultySearch(tmp_path, trials=4) as search:
+    with FaultySearch(tmp_path, trials=4, environment={"NCODE_TEST_SLOW_IMPORT": "1"}) as search:
         process = search.start()
         wait_for(lambda: workers_of(process.pid))
         search.kill(workers_of(process.pid)[0])
+        (tmp_path / "go").touch()
         assert "trying again" in search.wait(process)
         search.check()
 
