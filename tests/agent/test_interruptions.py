@@ -103,7 +103,7 @@ def test_a_first_signal_lets_running_trials_finish(start: Start, witness: Path, 
 def test_a_second_signal_stops_now_and_queues_the_running_trials_again(
     start: Start, witness: Path, tmp_path: Path
 ) -> None:
-    process = start("long", trials=4)
+    process = start("until_go", trials=4)
     wait_for(lambda: count(witness, "begin") == 2)
     process.send_signal(signal.SIGINT)
     time.sleep(0.3)
@@ -116,7 +116,8 @@ def test_a_second_signal_stops_now_and_queues_the_running_trials_again(
     cut_off = {line.split()[1] for line in witness.read_text().splitlines()}
 
     assert start("slow", trials=4).wait(30) == 2, "another evaluator is another objective"
-    process = start("long", trials=4)
+    (tmp_path / "go").touch()
+    process = start("until_go", trials=4)
     assert process.wait(60) == 0, process.communicate()
     assert states(tmp_path) == {TrialState.COMPLETE: 4}
     assert cut_off < set(evaluated(witness))

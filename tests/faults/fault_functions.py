@@ -67,6 +67,13 @@ def silent_half_second(config, context):
     return value_of(config)
 
 
+def silent_until_go(config, context):
+    witness("begin", context.code, os.getpid())
+    until_told_to_go()
+    witness("end", context.code, os.getpid(), value_of(config))
+    return value_of(config)
+
+
 def second(config, context):
     return evaluate(config, context, 1.0)
 
@@ -211,10 +218,10 @@ def leaves_a_child(config, context):
     return evaluate(config, context, 0.5)
 
 
-def leaves_children_for_long(config, context):
+def leaves_children_until_go(config, context):
     _start_child(context)
     _start_daemon(context)
-    return evaluate(config, context, 8.0)
+    return silent_until_go(config, context)
 
 
 def _leave_children(context) -> None:

@@ -81,19 +81,20 @@ def test_complaint_03_a_result_that_meets_a_lock_outlasts_its_trial_s_deadline(t
 
 def test_a_result_that_waits_outlasts_its_agent_and_its_trial_s_deadline(tmp_path: Path) -> None:
     """The next agent cannot tell that its evaluation is over, and must not end its worker."""
-    with FaultySearch(tmp_path, "silent_half_second", trials=2, workers=1, timeout=1.5, retries=0) as search:
+    with FaultySearch(tmp_path, "silent_until_go", trials=2, workers=1, timeout=5, retries=0) as search:
         search.watch_moves()
         process = search.start()
         wait_for(lambda: search.count("begin") == 1)
         with contextlib.ExitStack() as until_later:
             with locked(search.history):
+                (tmp_path / "go").touch()
                 wait_for(lambda: search.count("end") == 1)
                 until_later.enter_context(stopped(*workers_of(process.pid)))
                 search.kill(process.pid)
                 process.wait()
             process = search.start()
             wait_for(lambda: "is still being trained" in search.output.read_text())
-            time.sleep(3)
+            time.sleep(7)
         search.wait(process)
         search.check()
         assert search.rows("SELECT DISTINCT state, attempt FROM trials") == [("complete", 1)]

@@ -82,7 +82,7 @@ def test_children_of_a_worker_whose_agent_is_gone_go_with_it(tmp_path: Path) -> 
 
 def test_children_of_a_worker_that_died_with_its_agent_go_when_the_search_goes_on(tmp_path: Path) -> None:
     """Those of a worker that lives on stay with it."""
-    with FaultySearch(tmp_path, "leaves_children_for_long", trials=2, workers=2) as search:
+    with FaultySearch(tmp_path, "leaves_children_until_go", trials=2, workers=2) as search:
         process = search.start()
         wait_for(lambda: search.count("begin") == 2)
         (dead, lives), codes = workers_of(process.pid), {pid: code for code, pid in search.lines("begin")}
@@ -93,6 +93,7 @@ def test_children_of_a_worker_that_died_with_its_agent_go_when_the_search_goes_o
         process = search.start()
         wait_for(lambda: not any(map(process_start, left[codes[str(dead)]])))
         assert all(map(process_start, [lives, *left[codes[str(lives)]]]))
+        (tmp_path / "go").touch()
         search.wait(process)
         search.check()
 
