@@ -115,11 +115,11 @@ class FaultySearch:
         return process
 
     def kill(self, *pids: int) -> None:
-        """Kill -9, witnessed."""
+        """Kill -9, witnessed; by then they stand still, so that nothing is done between the witness's line and that."""
+        send(signal.SIGSTOP, *pids)
+        wait_for(lambda: all(map(stands_still, pids)), 300)
         self.note_kill(*pids)
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        send(signal.SIGKILL, *pids)
 
     def note_kill(self, *pids: int) -> None:
         """Witness that processes were killed."""
@@ -192,6 +192,22 @@ def victims_of(agent: int, victim: str) -> list[int]:
     """The ``agent``, a ``worker`` of its, or ``both``."""
     workers = workers_of(agent)
     return {"agent": [agent], "worker": workers[:1], "both": [agent, *workers[:1]]}[victim]
+
+
+def send(number: int, *pids: int) -> None:
+    """To those of the processes that are there."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def stands_still(pid: int) -> bool:
+    """Whether all threads of a process are stopped, or gone."""
+    try:
+        threads = [stat.read_text() for stat in Path(f"/proc/{pid}/task").glob("*/stat")]
+    except (FileNotFoundError, ProcessLookupError):  # one of them has gone meanwhile
+        return False
+    return {thread.rpartition(")")[2].split()[0] for thread in threads} <= set("TtZX")
 
 
 def kill_tree(process: subprocess.Popen[bytes]) -> None:
@@ -268,12 +284,8 @@ def long_reader(history: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def stopped(*pids: int) -> Iterator[None]:
     """Processes that stand still in the block."""
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGSTOP)
+    send(signal.SIGSTOP, *pids)
     try:
         yield
     finally:
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
+        send(signal.SIGCONT, *pids)

@@ -58,8 +58,9 @@ def completed_evaluations(witness: str) -> tuple[list[tuple[str, float]], set[st
     did anything else.
 
     Between an evaluator's last line and the history's commit lie milliseconds. A kill there loses the result, which
-    nothing can help: such an evaluation may be recorded, or done again. Between a kill's line and the kill lies a
-    moment, too, in which the evaluator may write its last line.
+    nothing can help: such an evaluation may be recorded, or done again. Where a process was asked to end and not
+    stopped before its line, a moment lies between that and its end, too, in which the evaluator may write its last
+    line.
     """
     last: dict[str, tuple[str, float]] = {}
     ends: list[tuple[str, float]] = []

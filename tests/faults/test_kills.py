@@ -6,6 +6,7 @@ import random
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -150,6 +151,26 @@ def test_the_judge_forgives_only_what_was_killed_before_it_could_be_recorded(tmp
     assert completed_evaluations(same_number_later) == ([("00", 0.5)], set())
     went_on = "end 00 7 0.5\nbegin 01 7\nkill 7\nend 00 8 0.5"
     assert completed_evaluations(went_on) == ([("00", 0.5), ("00", 0.5)], set())
+
+
+def test_what_is_killed_does_nothing_after_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with FaultySearch(tmp_path, "trained", trials=40, workers=1) as search:
+        process = search.start()
+        wait_for(lambda: search.count("epoch") >= 2)
+        (worker,) = workers_of(process.pid)
+        note = search.note_kill
+        seen: list[int] = []
+
+        def slowly(*pids: int) -> None:
+            seen.append(search.count("epoch"))
+            time.sleep(0.5)
+            seen.append(search.count("epoch"))
+            note(*pids)
+
+        monkeypatch.setattr(search, "note_kill", slowly)
+        search.kill(worker)
+        assert seen[0] == seen[1]
+        wait_for(lambda: search.count("epoch") > seen[1])
 
 
 def test_the_harness_finds_the_workers(tmp_path: Path) -> None:
