@@ -50,12 +50,9 @@ class RankerThread:
 
     def rank(self, known: Observations, pool: Codes, rng: np.random.Generator) -> Future[Ranking]:
         """The ranker's answer for the pool; the future raises what `ranking_of` raises."""
-
-        def call() -> Ranking:
-            self._stop.clear()
-            return ranking_of(self._ranker, known, pool, rng)
-
-        return self._submit(call)
+        # Here, and not when the thread comes to it: it may by then have been given up.
+        self._stop.clear()
+        return self._submit(lambda: ranking_of(self._ranker, known, pool, rng))
 
     def give_up(self) -> None:
         """Nobody waits for the call under way any more: let it end soon, where the ranker can."""

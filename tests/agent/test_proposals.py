@@ -227,3 +227,20 @@ def test_a_ranker_is_freed_before_the_interpreter_ends_unless_it_stalls(seconds:
     thread.close()
     assert ranker.is_closed is is_closed
     assert time.monotonic() - began < 4
+
+
+def test_a_call_that_was_given_up_before_its_thread_came_to_it_stops() -> None:
+    """On a machine so busy that the deadline passes before the thread runs."""
+
+    class Stoppable(ScriptedRanker):
+        stop = threading.Event()
+
+    free, seen = threading.Event(), []
+    thread = RankerThread(Stoppable(lambda known, pool, rng: seen.append(Stoppable.stop.is_set()) or np.zeros(3)))
+    thread._submit(lambda: free.wait(30))
+    answer = thread.rank(ObservationLog(2).view(), np.zeros((3, 2), dtype=np.uint8), np.random.default_rng(0))
+    thread.give_up()
+    free.set()
+    answer.result(30)
+    thread.close()
+    assert seen == [True]
