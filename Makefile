@@ -17,7 +17,7 @@ SANITIZE_ENV = ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1
 TYPES := build/types/ncode_search
 
 .DEFAULT_GOAL := help
-.PHONY: help search test lint types unit faults soak sanitize fuzz fuzz-core fuzz-inputs bench format clean
+.PHONY: help search test lint types unit quick faults soak sanitize fuzz fuzz-core fuzz-inputs bench format clean
 
 help: ## Show this
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -43,6 +43,9 @@ types: $(VENV)/.test
 # Two processes: most tests wait for others, or for the disk.
 unit: $(VENV)/.test
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+quick: $(VENV)/.test ## The tests that take no more than a second or two each: two to three minutes in all
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 faults: $(VENV)/.test ## Hurt searches in every way for a quarter of an hour, as docs/unattended.md says
 	NCODE_FAULTS_LONG=1 $(BIN)/python -m pytest tests/faults

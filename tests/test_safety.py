@@ -203,6 +203,7 @@ def test_a_script_outside_of_the_folder_is_refused_before_it_runs(folder: Path, 
 # Files
 
 
+@pytest.mark.slow
 def test_files_are_made_with_the_users_umask(folder: Path) -> None:
     for mask in (0o077, 0o002):
         name = f"h{mask:o}.db"
@@ -273,6 +274,7 @@ def test_a_link_that_appears_while_a_search_runs_is_not_followed(tmp_path: Path)
     assert victim.read_text() == "precious"
 
 
+@pytest.mark.slow
 def test_a_name_with_shell_characters_is_a_name(make_hostile: Callable[[str], Path]) -> None:
     folder = make_hostile("$(touch hurt); `touch hurt` 'x' \"y\" & | .db")
     assert not list(folder.rglob("hurt"))

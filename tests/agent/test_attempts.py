@@ -49,6 +49,7 @@ def epochs_of(search: Search) -> list[tuple[int, int, str]]:
         return history.db.execute("SELECT attempt, step, metrics FROM epochs ORDER BY attempt, step").fetchall()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)  # two processes import torch
 def test_a_killed_training_goes_on_from_its_last_epoch_to_the_same_result(tmp_path: Path) -> None:
     steps: dict[int, str] = {}

@@ -154,6 +154,7 @@ def test_a_full_disk_costs_the_backup_and_nothing_else(path: Path) -> None:
     assert count(path) == 40
 
 
+@pytest.mark.slow
 def test_short_runs_have_backups_too(make_search, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Each of five runs is shorter than a period, and ends with one: paused by a person, or done."""
     newest, _ = backups_of(tmp_path / "search.db")
@@ -190,6 +191,7 @@ def test_what_runs_that_were_killed_have_completed_counts(path: Path) -> None:
     assert is_making(other), "a backup with more trials is of another search"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("how", "longest"), [("done", 8.0), ("interrupted", 3.0)])
 def test_the_last_one_is_broken_off_where_it_takes_long(
     path: Path, monkeypatch: pytest.MonkeyPatch, how: str, longest: float

@@ -65,6 +65,7 @@ def test_the_default_ranker_says_what_it_predicted_and_how_far_it_is_trusted(fol
     assert all(min(values.values()) <= one["model"] <= max(values.values()) for one in predicted.values())
 
 
+@pytest.mark.slow
 def test_run_status_best_trials(folder: Path) -> None:
     done = ncode(folder, "run", "search.toml")
     assert (done.returncode, done.stderr) == (0, "")
@@ -141,6 +142,7 @@ def test_a_search_without_any_score_says_why(folder: Path) -> None:
     assert "27 codes; all were tried, 0 of them completed.\n  27 failed: TypeError: " in done.stdout
 
 
+@pytest.mark.slow
 def test_a_whole_search_that_fails_pauses_and_exits_with_3(folder: Path) -> None:
     (folder / "mine.py").write_text("def evaluate(config, context):\n    raise OSError('no data')\n")
     text = TOML.replace(
@@ -224,6 +226,7 @@ def assert_refused(done: subprocess.CompletedProcess[str], said: list[str]) -> N
         assert words in line
 
 
+@pytest.mark.slow
 def test_a_corrupt_history_is_one_line(folder: Path) -> None:
     assert ncode(folder, "run", "search.toml").returncode == 0
     content = bytearray((folder / "table.db").read_bytes())
@@ -234,6 +237,7 @@ def test_a_corrupt_history_is_one_line(folder: Path) -> None:
     assert (folder / "table.db").read_bytes() == content
 
 
+@pytest.mark.slow
 def test_a_history_that_is_damaged_inside_is_one_line(folder: Path) -> None:
     assert ncode(folder, "run", "search.toml").returncode == 0
     assert not list(folder.glob("table.db-*")), "nothing is left beside a closed history"
@@ -365,6 +369,7 @@ def test_help_and_version(folder: Path) -> None:
     assert ncode(folder).returncode == 2
 
 
+@pytest.mark.slow
 def test_the_output_can_be_cut_short(folder: Path) -> None:
     assert ncode(folder, "run", "search.toml").returncode == 0
     command = f"{sys.executable} -m ncode_search.agent trials table.db | head -1"

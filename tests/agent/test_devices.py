@@ -226,6 +226,7 @@ def evaluate(config, context):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["check-evaluator", "prune"])
 def test_commands_that_train_see_the_gpu_of_the_file(with_gpus, tmp_path, command: str) -> None:
     with_gpus(TWO)
@@ -242,6 +243,7 @@ def test_commands_that_train_see_the_gpu_of_the_file(with_gpus, tmp_path, comman
         assert "scores                      1\n" in done.stdout, "the folder is absolute"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="torch can use the GPU here")
 @pytest.mark.parametrize("command", ["run", "check-evaluator", "prune"])
 def test_a_gpu_that_torch_cannot_use_is_refused_before_any_trial(with_gpus, tmp_path, command: str) -> None:
@@ -298,6 +300,7 @@ FATES = {
 }
 
 
+@pytest.mark.slow
 def test_complaint_12_a_trial_out_of_memory_fails_at_once_and_leaves_the_next_one_all_of_it(
     make_search, witness: Path
 ) -> None:

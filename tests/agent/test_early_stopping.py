@@ -69,6 +69,7 @@ def test_asha_completes_the_best_and_stops_the_others_at_rungs(make_search, tmp_
     assert not (tmp_path / "search.db.trials").exists(), "a search that is done needs no checkpoint"
 
 
+@pytest.mark.slow
 def test_checkpoints_of_stopped_trials_stay_until_the_search_is_done(make_search, tmp_path) -> None:
     class Stops(Observer):
         def finished(self, trial: Trial) -> None:
@@ -83,6 +84,7 @@ def test_checkpoints_of_stopped_trials_stay_until_the_search_is_done(make_search
     assert not (tmp_path / "search.db.trials").exists()
 
 
+@pytest.mark.slow
 def test_one_worker_repeats_itself_and_goes_on_after_interruptions_as_if_there_had_been_none(
     make_search, tmp_path
 ) -> None:
@@ -117,6 +119,7 @@ class Kills(Observer):
                 self.killed += 1
 
 
+@pytest.mark.slow
 def test_kills_change_nothing_in_what_an_asha_search_comes_to(make_search, tmp_path) -> None:
     settings = {"trials": 3, "seed": 5, "retries": 5, **ASHA}
     whole = make_search("curve", history=tmp_path / "whole.db", **settings)
@@ -158,6 +161,7 @@ class Records:
         return rng.random(len(pool))
 
 
+@pytest.mark.slow
 def test_rankers_are_told_of_stopped_trials_and_not_that_they_failed_or_were_scored(make_search, tmp_path) -> None:
     ranker = Records()
     search = make_search("curve", trials=3, ranker=ranker, ranker_settings=RankerSettings(startup=0), **ASHA)
@@ -184,6 +188,7 @@ def test_rankers_are_told_of_stopped_trials_and_not_that_they_failed_or_were_sco
     )
 
 
+@pytest.mark.slow
 def test_the_packaged_ranker_looks_at_stopped_trials(make_search) -> None:
     search = make_search("curve", trials=4, ranker="embedded", **ASHA)
     search.run()
@@ -192,6 +197,7 @@ def test_the_packaged_ranker_looks_at_stopped_trials(make_search) -> None:
         assert [row["reason"] for row in history.db["decisions"].rows if row["fallback"]] == []
 
 
+@pytest.mark.slow
 def test_the_median_rule_saves_epochs_and_stops_for_good(make_search, tmp_path) -> None:
     search = make_search("curve", trials=12, **MEDIAN)
     search.run()
@@ -242,6 +248,7 @@ def test_wrong_settings_are_refused_before_anything_is_written(make_search: Call
     assert not (tmp_path / "search.db").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("search", "space", "message"),
     [

@@ -32,6 +32,7 @@ def check(folder: Path, function: str, *arguments: str, search: str = "") -> sub
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=100, check=False)
 
 
+@pytest.mark.slow
 def test_a_line_a_check_and_exit_code_0_where_all_hold(tmp_path: Path) -> None:
     done = check(tmp_path, "train", "--code", "1")
     assert (done.returncode, done.stderr) == (0, "")
@@ -42,6 +43,7 @@ def test_a_line_a_check_and_exit_code_0_where_all_hold(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir() if path.suffix) == ["search.toml", "trainers.py"]
 
 
+@pytest.mark.slow
 def test_exit_code_1_where_one_does_not(tmp_path: Path) -> None:
     done = check(tmp_path, "forgets_the_momentum")
     assert done.returncode == 1
@@ -51,6 +53,7 @@ def test_exit_code_1_where_one_does_not(tmp_path: Path) -> None:
 ASHA = 'stop = "asha"\nmetric = "loss"\nmost_epochs = 6\n'
 
 
+@pytest.mark.slow
 def test_what_the_search_compares_is_in_every_report(tmp_path: Path) -> None:
     done = check(tmp_path, "train", search=ASHA)
     assert (done.returncode, "FAILED" in done.stdout) == (0, False)
@@ -59,6 +62,7 @@ def test_what_the_search_compares_is_in_every_report(tmp_path: Path) -> None:
     assert "FAILED  scores                      raised LookupError: zzz is not among the reported loss;" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("function", "steps"), [("train", "1, 2, 3, 4, 5, 6"), ("reports_nothing", "none")])
 def test_a_whole_trial_has_the_epochs_that_the_search_goes_by(tmp_path: Path, function: str, steps: str) -> None:
     done = check(tmp_path, function, search=ASHA.replace("6", "9"))
@@ -75,6 +79,7 @@ def test_a_search_that_would_be_refused_is_refused(tmp_path: Path) -> None:
 GOAL = "[search]\nhistory = 'h.db'\ngoal = 'minimize'\n[space]\nnorm = ['batch', 'group']\n[evaluator]\nkind = 'cnn'\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["check-evaluator"], ["run"], ["tabulate", "-o", "t.csv"], ["prune"]])
 def test_no_command_looks_for_the_worst(tmp_path: Path, arguments: list[str]) -> None:
     (tmp_path / "search.toml").write_text(GOAL)
@@ -157,6 +162,7 @@ def evaluator_is_gone(folder: Path) -> bool:
     return not alive
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("function", "search", "line"),
     [

@@ -166,6 +166,7 @@ kind = "random"
 """
 
 
+@pytest.mark.slow
 def test_a_cnn_s_parameters_and_operations_are_counted(load_file: Load, tmp_path: Path) -> None:
     file = load_file(CNN)
     space, evaluator = file.space, CnnEvaluator(folder=tmp_path)

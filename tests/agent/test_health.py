@@ -157,6 +157,7 @@ def status(history: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
+@pytest.mark.slow
 def test_check_exits_with_1_where_the_agent_died_and_0_where_the_search_is_done(make_search, tmp_path: Path) -> None:
     make_search(trials=4).run()
     path = tmp_path / "search.db"
@@ -201,6 +202,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.slow
 def test_what_a_killed_process_had_asked_for_is_no_healthy_search(tmp_path: Path) -> None:
     path = tmp_path / "h.db"
     command = [sys.executable, "-c", ASK, str(path)]
@@ -230,6 +232,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_an_agent_that_was_stopped_gives_no_sign_of_life(tmp_path: Path) -> None:
     """By the clock of this boot: a jump of the wall clock is no silence."""
     path = tmp_path / "h.db"

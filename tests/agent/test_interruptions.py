@@ -100,6 +100,7 @@ def test_a_first_signal_lets_running_trials_finish(start: Start, witness: Path, 
     assert states(tmp_path)[TrialState.COMPLETE] == count(witness, "end")
 
 
+@pytest.mark.slow
 def test_a_second_signal_stops_now_and_queues_the_running_trials_again(
     start: Start, witness: Path, tmp_path: Path
 ) -> None:
@@ -123,6 +124,7 @@ def test_a_second_signal_stops_now_and_queues_the_running_trials_again(
     assert cut_off < set(evaluated(witness))
 
 
+@pytest.mark.slow
 def test_sigterm_leaves_a_clean_state_within_ten_seconds(start: Start, witness: Path, tmp_path: Path) -> None:
     """Long before a service manager kills what it has asked to end."""
     process = start("endless", workers=2)
@@ -149,6 +151,7 @@ def test_a_signal_before_the_first_trial_leaves_nothing_behind(start: Start, tmp
     assert not list(tmp_path.glob("*.db*")) or states(tmp_path)[TrialState.RUNNING] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_kill_9_of_the_agent_loses_no_completed_trial_and_repeats_none(
     start: Start, witness: Path, tmp_path: Path, seed: int
@@ -169,6 +172,7 @@ def test_kill_9_of_the_agent_loses_no_completed_trial_and_repeats_none(
     assert len(codes) == len(set(codes)) == 14, "a completed training was repeated"
 
 
+@pytest.mark.slow
 def test_a_training_that_outlives_its_agent_is_waited_for_and_not_repeated(
     start: Start, witness: Path, tmp_path: Path
 ) -> None:
@@ -185,6 +189,7 @@ def test_a_training_that_outlives_its_agent_is_waited_for_and_not_repeated(
         assert {trial.attempt for trial in history.trials()} == {1}
 
 
+@pytest.mark.slow
 def test_kill_9_of_a_worker_costs_one_attempt(start: Start, witness: Path, tmp_path: Path) -> None:
     process = start("long", trials=2, workers=1)
     wait_for(lambda: count(witness, "begin") == 1)
@@ -205,6 +210,7 @@ def test_a_second_agent_on_one_file_is_refused_with_who_has_it(start: Start, wit
     assert first.poll() is None
 
 
+@pytest.mark.slow
 def test_a_resumed_search_has_the_codes_of_an_uninterrupted_one(start: Start, witness: Path, tmp_path: Path) -> None:
     def codes() -> list[str]:
         with History.read(tmp_path / "search.db") as history:

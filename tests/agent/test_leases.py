@@ -276,6 +276,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.slow
 def test_complaint_05_kill_9_of_a_caller_leaves_no_zombies(
     make_search, path: Path, pass_time: Callable[[float], None]
 ) -> None:
@@ -329,6 +330,7 @@ def test_a_worker_renews_its_lease(keep: Keep, history: History) -> None:
     assert is_renewed(history)
 
 
+@pytest.mark.slow
 def test_complaint_03_a_locked_file_does_not_end_the_renewals(keep: Keep, history: History) -> None:
     keep("renews")
     with contextlib.closing(sqlite3.connect(history.path, isolation_level=None)) as db:
@@ -338,6 +340,7 @@ def test_complaint_03_a_locked_file_does_not_end_the_renewals(keep: Keep, histor
     assert is_renewed(history)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("what", "state"), [("sleeps", TrialState.FAILED), ("retries", TrialState.QUEUED)])
 def test_complaint_08_a_worker_without_an_agent_is_ended_at_its_deadline_and_says_so(
     keep: Keep, history: History, what: str, state: TrialState
@@ -354,6 +357,7 @@ def test_complaint_08_native_code_that_lets_no_thread_run_is_ended_by_the_alarm(
     assert process.wait(20) == -signal.SIGALRM
 
 
+@pytest.mark.slow
 def test_a_worker_that_was_stopped_gets_the_rest_of_its_time(keep: Keep, history: History) -> None:
     """Stopped for longer than its timeout and its alarm, which goes off meanwhile."""
     process = keep("stopped")
@@ -365,6 +369,7 @@ def test_a_worker_that_was_stopped_gets_the_rest_of_its_time(keep: Keep, history
     assert history.trial(1).state is TrialState.RUNNING
 
 
+@pytest.mark.slow
 def test_what_a_worker_prints_is_bounded_and_its_end_kept(keep: Keep, tmp_path: Path) -> None:
     process = keep("prints")
     largest = 0

@@ -75,6 +75,7 @@ def test_a_lower_value_is_the_best_where_that_is_the_goal(tmp_path: Path, trials
     assert [(name, event["best"]["value"]) for name, event in told(tmp_path)] == [("new_best", 2.0)]
 
 
+@pytest.mark.slow
 def test_of_a_burst_the_first_is_sent_and_the_newest_when_its_time_comes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,6 +110,7 @@ def test_failures_are_told_once_until_it_is_better(tmp_path: Path, trials: list[
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "end"), [({"trials": 60, "patience": 2}, "stagnant"), ({"trials": 90}, "exhausted")]
 )
@@ -211,6 +213,7 @@ def test_a_script_beside_the_search_file_is_found(load_file, tmp_path: Path) -> 
     assert load_file(FILE.format(line="command = './mine.sh now'")).notify.command == "./mine.sh now"
 
 
+@pytest.mark.slow
 def test_a_search_is_not_held_up_by_its_command(make_search, tmp_path: Path) -> None:
     slow = shlex.join([sys.executable, "-c", "import time; time.sleep(30)"])
     search = make_search("same", trials=12, notify=NotifySettings(slow, timeout=1.0))

@@ -119,6 +119,7 @@ def ncode(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=100, check=False)
 
 
+@pytest.mark.slow
 def test_a_supernet_is_trained_and_saved_and_the_new_file_runs(tmp_path: Path) -> None:
     (tmp_path / "small.toml").write_text(SMALL)
     done = ncode(tmp_path, "prune", "small.toml", "--supernet-epochs", "1", "--keep", "2")
@@ -142,6 +143,7 @@ def test_a_supernet_is_trained_and_saved_and_the_new_file_runs(tmp_path: Path) -
     assert again.stderr == "ncode: small_pruned.safetensors: is there already; name another with -o, or remove it\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "arguments", "message"),
     [

@@ -142,6 +142,7 @@ def test_a_header_of_another_kind_of_file(path: Path, original: Path) -> None:
     assert rows_are_all(repair(path), original)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_backup", [False, True], ids=["history", "backup"])
 @pytest.mark.parametrize("seed", range(4))
 def test_a_flipped_bit_of_the_first_page_costs_nothing(
@@ -220,6 +221,7 @@ def test_what_is_newer_than_the_backup_comes_from_the_file(path: Path, original:
     assert done.lost == []
 
 
+@pytest.mark.slow
 def test_a_file_with_nothing_in_it_is_its_backup(path: Path, original: Path) -> None:
     Backup(path).run()
     for content in (b"", b"\0" * 100_000):
@@ -256,6 +258,7 @@ def test_a_history_of_every_schema_is_migrated(tmp_path: Path, stored: Path) -> 
     assert rows(repair(path).out) == expected
 
 
+@pytest.mark.slow
 def test_wrong_use_is_refused_and_nothing_is_written(path: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.db"
     with pytest.raises(InputError, match="there is no such file"):
@@ -283,6 +286,7 @@ def ncode(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
+@pytest.mark.slow
 def test_the_command_says_what_was_lost_and_the_errors_of_others_name_it(path: Path) -> None:
     overwrite(path, pages(path, "trials")[2])
     overwrite(path, 1, path.read_bytes()[:16] + b"\xff" * 30)

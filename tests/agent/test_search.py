@@ -60,6 +60,7 @@ def test_a_small_space_is_exhausted(make_search) -> None:
     assert make_search(space=search.space, trials=100).run().exhausted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ranker", ["random", "evolution"])
 def test_the_same_seed_and_one_worker_give_the_same_codes_in_the_same_order(make_search, tmp_path, ranker: str) -> None:
     def codes(name: str, seed: int) -> list[str]:
@@ -72,6 +73,7 @@ def test_the_same_seed_and_one_worker_give_the_same_codes_in_the_same_order(make
     assert first != codes("third.db", 8)
 
 
+@pytest.mark.slow
 def test_complaint_11_a_search_in_parts_goes_on_as_one_in_one_go(make_search, tmp_path) -> None:
     def codes(name: str, *parts: int) -> list[str]:
         for trials in parts:
@@ -224,6 +226,7 @@ def test_the_death_of_an_idle_worker_costs_no_trial_an_attempt(make_search) -> N
     assert [(trial.state, trial.failures) for trial in trials_of(search)] == [(TrialState.COMPLETE, 0)] * 4
 
 
+@pytest.mark.slow
 def test_a_worker_that_never_begins_is_excused_a_few_times_only(make_search, witness: Path) -> None:
     async def deaths(worker: Worker) -> list[bool]:
         excused = []

@@ -22,6 +22,7 @@ json_values = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_any_json_options_round_trip(data: st.DataObject) -> None:
     names = data.draw(st.lists(st.text(), min_size=1, max_size=6, unique=True))

@@ -113,6 +113,7 @@ def ncode(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=100, check=False)
 
 
+@pytest.mark.slow
 def test_a_failure_storm_does_not_burn_the_night(tmp_path: Path) -> None:
     (tmp_path / "search.toml").write_text(TOML)
     (tmp_path / "mine.py").write_text(

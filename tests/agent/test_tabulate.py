@@ -94,6 +94,7 @@ def test_every_class_is_trained_once_and_every_code_has_a_row(folder: Path, witn
     assert len(trained(witness)) == CLASSES
 
 
+@pytest.mark.slow
 def test_searches_read_the_table(folder: Path) -> None:
     assert ncode(folder, "tabulate", "search.toml", "-o", "all.csv.gz").returncode == 0
     options = "--table all.csv.gz --metric value,twice --rankers embedded,random --trials 12 --seeds 2 --jobs 1"
@@ -118,6 +119,7 @@ def test_searches_read_the_table(folder: Path) -> None:
     assert set(found.metrics) == {"twice", "accuracy@1", "seconds"}
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_was(folder: Path, witness: Path) -> None:
     (folder / "search.toml").write_text(TOML.format(function="slow"))
     arguments = command("tabulate", "search.toml", "-o", "all.csv.gz", "--sample", "6")

@@ -45,6 +45,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ncode")
 def test_bench_prints_and_writes(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -153,6 +154,7 @@ def test_a_plot_without_matplotlib_is_one_line(
     )
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_it_and_its_children(folder: Path) -> None:
     command = [sys.executable, "-m", "ncode_search.agent", *BENCH.split(), "--trials", "27", "--seeds", "100000"]
     bench = subprocess.Popen(

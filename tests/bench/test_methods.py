@@ -40,6 +40,7 @@ def run(name: str, task: Task, trials: int = 40, seed: int = 0, pool: int = 16, 
     return run_search(name, make_method(name, task, settings, seed), task, seed, trials)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
 def test_a_seed_decides_the_run_and_repeats_are_counted(name: str) -> None:
     task, trials = make_task(3, 4, 3, 4), FEW.get(name, 40)

@@ -23,6 +23,7 @@ from .conftest import make_task, write_table
 METHODS = ["ridge", "evolution-pool", "evolution"]
 
 
+@pytest.mark.slow
 def test_the_number_of_processes_does_not_matter() -> None:
     plan = Plan([make_task(3, 3, 3, twins=True), make_task(4, 4)], BenchSettings(trials=14, pool=8))
     one, two = (run_searches(plan, METHODS, 2, processes) for processes in (1, 2))

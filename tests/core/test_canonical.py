@@ -90,6 +90,7 @@ def test_rewriting_of_every_code_with_five_nodes_whatever_their_numbers(order: t
     np.testing.assert_array_equal(canonical.apply(other[possible]), canonical.apply(codes[possible]))
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**32), st.sampled_from([0, 2**24]))
 def test_five_nodes(seed: int, table_codes: int) -> None:
     canonical = SMALL_AND_LARGE[table_codes]

@@ -173,6 +173,7 @@ def test_two_threads_insert_at_once(sizes: list[int]) -> None:
     assert sum(new) == len(core) == len(np.unique(codes, axis=0))
 
 
+@pytest.mark.slow
 def test_codes_written_to_meanwhile_do_no_harm() -> None:
     """Digits that change after they were checked may give any answer, but never touch memory that is not theirs."""
     sizes = [17] * 5 + [8]  # held as bits, and digits of 255 would be many megabytes behind them

@@ -23,6 +23,7 @@ def uniform_p_value(counts: NDArray[np.int64]) -> float:
     return 0.5 * float(1 - np.tanh(0.8 * z))
 
 
+@pytest.mark.slow
 @given(any_sizes, st.integers(0, 60), seeds)
 def test_random_equals_the_reference(sizes: list[int], count: int, seed: int) -> None:
     assert tuples(_core.Space(sizes).random(count, seed)) == reference.random(sizes, count, seed)
@@ -50,6 +51,7 @@ def test_sample_visits_every_code_once(sizes: list[int], seed: int) -> None:
     assert order == [reference.permuted(space.size, seed, i) for i in range(space.size)]
 
 
+@pytest.mark.slow
 @given(indexed_sizes, seeds, st.data())
 def test_sample_from_anywhere(sizes: list[int], seed: int, data: st.DataObject) -> None:
     size = reference.size(sizes)
@@ -90,6 +92,7 @@ def test_neighbouring_places_of_a_sample_are_unrelated() -> None:
     assert uniform_p_value(np.bincount((places // 10_000).astype(np.int64), minlength=100)) > 0.001
 
 
+@pytest.mark.slow
 @given(spaces_and_codes(), seeds, st.integers(0, 260))
 def test_mutate_equals_the_reference(case: tuple[list[int], NDArray[np.uint8]], seed: int, changes: int) -> None:
     sizes, parents = case
@@ -125,6 +128,7 @@ def test_crossover_takes_half_of_each() -> None:
     assert abs(np.corrcoef(children[:, 0], children[:, 64])[0, 1]) < 0.04
 
 
+@pytest.mark.slow
 @given(spaces_and_codes(rows=1))
 def test_neighbours_equal_the_reference(case: tuple[list[int], NDArray[np.uint8]]) -> None:
     sizes, codes = case

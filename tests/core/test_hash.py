@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,6 +30,7 @@ def test_any_bytes_have_a_hash(row: bytes) -> None:
     assert _core.hash64(codes).tolist() == [reference.hash64(tuple(row))]
 
 
+@pytest.mark.slow
 def test_all_codes_of_a_space_have_different_hashes() -> None:
     codes = _core.Space([4] * 10).enumerate(0, 4**10)
     assert len(np.unique(_core.hash64(codes))) == len(codes)

@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_stub_matches_the_module(tmp_path: Path) -> None:
     """stubtest finds stubs by folders, which an editable install does not have: it gets the two that it needs."""
     package = tmp_path / "ncode_search"

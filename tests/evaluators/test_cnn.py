@@ -73,6 +73,7 @@ def test_repeats_itself_in_another_process(tmp_path: Path) -> None:
     assert _in_a_process(2, tmp_path / "third") != first
 
 
+@pytest.mark.slow
 def test_repeats_itself_after_another_trial(tmp_path: Path, make_context: MakeContext, reports: Reports) -> None:
     evaluator, config = _evaluator(tmp_path), {**SMALL, "head.dropout": 0.2}
     evaluator(config, make_context(trial=1))
@@ -81,6 +82,7 @@ def test_repeats_itself_after_another_trial(tmp_path: Path, make_context: MakeCo
     assert reports[0] == reports[2] != reports[1]
 
 
+@pytest.mark.slow
 def test_puts_torch_back(tmp_path: Path, make_context: MakeContext) -> None:
     before = torch.get_rng_state(), torch.get_num_threads(), torch.get_deterministic_debug_mode()
     during = []
@@ -151,6 +153,7 @@ def test_data_that_are_no_folder_are_named_as_the_user_wrote_them(tmp_path: Path
         assert str(error.value).startswith(f'[evaluator] data: there is no folder {tmp_path}/{name}; give "digits", a')
 
 
+@pytest.mark.slow
 def test_one_pixel_is_enough(picture_folder: Path, make_context: MakeContext) -> None:
     evaluator = _evaluator(picture_folder.parent, data="pictures", image_size=1)
     for norm in ("none", "batch", "group", "layer"):

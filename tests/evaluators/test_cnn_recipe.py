@@ -25,6 +25,7 @@ def _recipe(**options: Any) -> Recipe:
     return Recipe.of(CnnEvaluator(folder=Path(), **options), {})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -52,6 +53,7 @@ def test_a_position_is_as_good_as_a_key(
     assert reports == by_key != plain
 
 
+@pytest.mark.slow
 def test_channels_last_changes_nothing_but_the_memory(
     tmp_path: Path, make_context: MakeContext, reports: list[Any]
 ) -> None:
@@ -64,6 +66,7 @@ def test_channels_last_changes_nothing_but_the_memory(
     assert _recipe(channels_last=True).memory_format is torch.channels_last
 
 
+@pytest.mark.slow
 def test_bfloat16_is_nearly_the_same(tmp_path: Path, make_context: MakeContext, reports: list[Any]) -> None:
     _evaluator(tmp_path)(SMALL, make_context())
     _evaluator(tmp_path, amp="bfloat16")(SMALL, make_context())
@@ -126,6 +129,7 @@ def test_refuses_a_position_that_the_images_are_too_small_for(tmp_path: Path) ->
         _evaluator(tmp_path).check_space({"shift": [0, 9]})
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_goes_on_to_the_same_result(
     tmp_path: Path, make_context: MakeContext, reports: list[Any]
 ) -> None:

@@ -85,6 +85,7 @@ def test_what_is_reported_has_to_be_what_is_declared(monkeypatch: pytest.MonkeyP
     assert (found.verdict, found.text) == (Verdict.BAD, "it reported loss; reported_metrics says accuracy")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_keeps_the_contract(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if kind in LORA:

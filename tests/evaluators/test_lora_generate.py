@@ -49,6 +49,7 @@ def _refused(folder: Path, **options: Any) -> str:
     return str(error.value)
 
 
+@pytest.mark.slow
 def test_learns_to_write(tmp_path: Path, make_context: MakeContext, reports: Reports) -> None:
     evaluator = _evaluator(tmp_path, epochs=12, batch_size=2, generate=4, max_new_tokens=4)
     result = evaluator(CONFIG, make_context())

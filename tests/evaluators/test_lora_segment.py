@@ -195,6 +195,7 @@ def test_refuses_an_image_size_that_the_model_cannot_read(folder: Path) -> None:
     assert message.endswith("; take the size that it was trained with")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("write", [write_upernet, write_mobilevit])
 def test_no_batch_is_too_small_to_be_normalised(
     tmp_path: Path, make_context: MakeContext, write: Callable[[Path], Path]

@@ -26,6 +26,7 @@ def test_good_files_are_not_refused(name: str, tmp_path: Path, headers_only: Non
     assert [check_bytes(kind, data, tmp_path / "run") for data in kind.seeds[:1]] == [False]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 def test_damaged_files(name: str, tmp_path: Path, headers_only: None) -> None:
     kind, rng = KINDS[name], random.Random(name)

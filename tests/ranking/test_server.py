@@ -209,6 +209,7 @@ def ask(search: Search, times: int) -> None:
         search.tell(trial, float(sum(map(int, trial.code))))
 
 
+@pytest.mark.slow
 def test_a_search_outlives_its_server(server: RealServer, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     settings = RankerSettings(
         model=server.url, server_model="single", pool=8, startup=2, shuffles=1, deadline=20, history=5

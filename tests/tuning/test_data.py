@@ -89,6 +89,7 @@ def test_samples_of_other_settings_are_left_alone(table, tmp_path, whole, suffix
     assert path.read_bytes() == whole[suffix]
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_continued(table, tmp_path, monkeypatch):
     path = tmp_path / "a.jsonl"
     arguments = ["--table", f"{table}:acc", "--samples", "4000", "--jobs", "1", "--history", "20"]

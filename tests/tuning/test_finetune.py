@@ -68,6 +68,7 @@ def test_a_sample_that_is_too_long_loses_its_worst_trials(base):
         Encoder(base.tokenizer, 20)(sample)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 def test_packing_is_exact(base, samples, attention):
     model, encoder = copy.deepcopy(base.model).double(), Encoder(base.tokenizer, 2048)
@@ -115,6 +116,7 @@ def test_reading_a_history_once_for_its_pools_is_exact(base, forked):
         assert torch.allclose(losses[-1][1], losses[0][1], rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_samples_with_a_history_in_common_stay_together(base, samples, forked):
     own = trainer(base, forked, batch=4)
     assert [[len(row.branches) for row in own._rows(step)] for step in range(3)] == [[4], [4], [4]]
@@ -122,12 +124,14 @@ def test_samples_with_a_history_in_common_stay_together(base, samples, forked):
     assert [step.loss for step in own.run()] == pytest.approx([step.loss for step in whole.run()], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_the_loss_falls(base, samples):
     steps = list(trainer(base, samples[:8], epochs=15).run())
     assert steps[-1].loss < 0.5 * steps[0].loss
     assert [step.number for step in steps] == list(range(1, 16))
 
 
+@pytest.mark.slow
 def test_packing_and_checkpointing_change_only_rounding(base, samples):
     results = []
     for settings in ({"pack": 0}, {"pack": 1000}, {"pack": 1000, "checkpointing": True}):
@@ -137,6 +141,7 @@ def test_packing_and_checkpointing_change_only_rounding(base, samples):
     assert results[2] == pytest.approx(results[1], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_only_adapters_are_trained(base, samples):
     own = trainer(base, samples, lora=4, bf16=True)
     assert all("lora_" in name for name in own.trained())
@@ -148,6 +153,7 @@ def test_only_adapters_are_trained(base, samples):
     assert all(torch.equal(part, frozen[name]) for name, part in own.plain_model.named_parameters() if name in frozen)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lora", [0, 4])
 def test_a_resumed_training_gives_the_same_weights(base, samples, lora, tmp_path):
     whole = trainer(base, samples, lora=lora, epochs=2)
@@ -180,6 +186,7 @@ def job(tiny_llama, samples, tmp_path, **options):
     return TuneJob(str(tiny_llama.checkpoint), path, tmp_path / options.pop("out", "out"), settings, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lora", [0, 4])
 def test_a_stopped_job_goes_on_and_gives_the_same_model(tiny_llama, samples, tmp_path, scalars, lora):
     said: list[str] = []
@@ -208,6 +215,7 @@ def test_a_stopped_job_goes_on_and_gives_the_same_model(tiny_llama, samples, tmp
     assert said[-1].endswith("trained already")
 
 
+@pytest.mark.slow
 def test_another_training_does_not_overwrite(tiny_llama, samples, tmp_path):
     first = job(tiny_llama, samples, tmp_path)
     tune(first, lambda step: None, print)
@@ -242,6 +250,7 @@ def test_data_that_are_no_samples_leave_no_folder(tiny_llama, samples, tmp_path)
     assert not own.out.exists()
 
 
+@pytest.mark.slow
 def test_checkpoints_come_every_few_minutes(tiny_llama, samples, tmp_path, monkeypatch):
     saved = []
     monkeypatch.setattr(tune_run, "_save", lambda *arguments: saved.append(1))
