@@ -7,14 +7,16 @@ of the future, is watched before it is taken to be gone.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, NoReturn
 
 from ncode_search.agent import database
-from ncode_search.agent.errors import HistoryInUseElsewhereError, HistoryInUseError
+from ncode_search.agent.errors import HistoryInUseElsewhereError, HistoryInUseError, OwnerUnclearError
 from ncode_search.agent.history import History
 from ncode_search.agent.processes import ProcessId, boot_id
 
@@ -31,12 +33,18 @@ _LOOKS = 20
 logger = logging.getLogger(__name__)
 
 
-def claim(history: History) -> None:
-    """Become the agent of this history.
+def claim(history: History, *, waits: bool = True) -> None:
+    """Become the agent of this history. `waits`: also where that takes the time of `watch_out`.
 
-    Raises `HistoryInUseError` with the process number and host of a living owner.
+    Raises `HistoryInUseError` with the process number and host of a living owner, `OwnerUnclearError` where nobody
+    waits for what shows whether an owner on another machine is one.
     """
-    _watch_out(history)
+    row = _read(history)
+    if not waits and _is_unclear(row):
+        assert row is not None
+        _complain(history, ProcessId.parse(row["process"]), OwnerUnclearError)
+    for pause in _looks(history):
+        time.sleep(pause)
     me = ProcessId.current()
     with database.immediate(history.db):
         owner = _living_owner(history)
@@ -45,14 +53,26 @@ def claim(history: History) -> None:
         _write(history, me)
 
 
-def _watch_out(history: History) -> None:
-    """Wait until it is clear whether an owner on another machine is gone; the row is its last sign of life then."""
+async def watch_out(path: Path) -> None:
+    """Wait until it is clear that an owner on another machine is gone: then a claim need not wait.
+
+    Raises `HistoryInUseElsewhereError` where it gives a sign of life.
+    """
+    with History.attach(path) as history:
+        for pause in _looks(history):
+            await asyncio.sleep(pause)
+
+
+def _looks(history: History) -> Iterator[float]:
+    """Seconds to wait between looks at the row of an owner on another machine, which is its last sign of life if none
+    follows, and is removed then.
+    """
     row = _read(history)
-    if row is None or ProcessId.parse(row["process"]).is_local or _is_fresh(row):
+    if row is None or not _is_unclear(row):
         return
     logger.info("watching for %g s whether %s still runs this search", WATCH, row["process"])
     for _ in range(_LOOKS):
-        time.sleep(WATCH / _LOOKS)
+        yield WATCH / _LOOKS
         if (seen := _read(history)) != row and seen is not None:
             _complain(history, ProcessId.parse(seen["process"]))
     with database.immediate(history.db):
@@ -60,9 +80,12 @@ def _watch_out(history: History) -> None:
             history.db.execute("DELETE FROM meta WHERE key = ?", [_KEY])
 
 
-def _complain(history: History, owner: ProcessId) -> NoReturn:
-    kind = HistoryInUseError if owner.is_local else HistoryInUseElsewhereError
-    raise kind(
+def _is_unclear(row: Mapping[str, Any] | None) -> bool:
+    return row is not None and not ProcessId.parse(row["process"]).is_local and not _is_fresh(row)
+
+
+def _complain(history: History, owner: ProcessId, kind: type[HistoryInUseError] | None = None) -> NoReturn:
+    raise (kind or (HistoryInUseError if owner.is_local else HistoryInUseElsewhereError))(
         f"{history.path}: is in use by process {owner.pid} on {owner.host}; "
         "wait for that search, stop it, or choose another history path"
     )

@@ -47,6 +47,10 @@ class HistoryInUseElsewhereError(HistoryInUseError, HistoryUnavailableError):
     """So did an agent of another machine, when it was last heard of; that it is gone shows after minutes."""
 
 
+class OwnerUnclearError(HistoryInUseElsewhereError):
+    """Whether it still does shows to whoever watches for a minute."""
+
+
 class IllegalTransitionError(NcodeError):
     """A trial was asked to make a move that its state or its attempt does not allow."""
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from ncode_search import __version__
-from ncode_search.agent import devices, fidelity, run_record
+from ncode_search.agent import agent_lock, devices, fidelity, run_record
 from ncode_search.agent.asked import AskedTrial, Told, record
 from ncode_search.agent.database import BUSY_TIMEOUT, exists, usable
 from ncode_search.agent.errors import (
@@ -32,6 +32,7 @@ from ncode_search.agent.errors import (
     IllegalTransitionError,
     InputError,
     NcodeError,
+    OwnerUnclearError,
     RankerGoneError,
     SearchFailedError,
 )
@@ -226,12 +227,8 @@ class Search:
 
     def _changeable(self, names: list[str]) -> dict[str, Any]:
         """The settings that may be others at every start; `names`: of the devices."""
-        return {
-            "search": dataclasses.asdict(self.settings),
-            "ranker": dataclasses.asdict(self._ranker_settings),
-            "devices": names,
-            "version": __version__,
-        }
+        search, ranker = dataclasses.asdict(self.settings), dataclasses.asdict(self._ranker_settings)
+        return {"search": search, "ranker": ranker, "devices": names, "version": __version__}
 
     def _cut_off(self, task: asyncio.Task[Any]) -> None:
         if self._session is not None:
@@ -374,18 +371,22 @@ class Search:
         self.close()
 
     async def _opened(self) -> Session:
-        """As `_open`; signals are heard while another program holds the file locked."""
-        session = await until_passed(HistoryLockedError, lambda: self._open(PATIENCE), BUSY_TIMEOUT)
+        """As `_open`; signals are heard while another program holds the file locked, or another host is watched."""
+        try:
+            session = await until_passed(HistoryLockedError, lambda: self._open(PATIENCE, waits=False), BUSY_TIMEOUT)
+        except OwnerUnclearError:
+            await agent_lock.watch_out(self.path)
+            return await self._opened()
         session.history.wait_at_most(BUSY_TIMEOUT)
         return session
 
-    def _open(self, patience: float = BUSY_TIMEOUT) -> Session:
+    def _open(self, patience: float = BUSY_TIMEOUT, *, waits: bool = True) -> Session:
         if self._session is None:
             settings = self.settings
             focus = None if settings.prune_after is None else Focus(settings.prune_after, settings.keep)
             self._session = Session(
                 self.path, self.space, Objective(settings.goal, self._evaluator), focus, self._plan,
-                keeps_pruned=settings.stop == "asha", patience=patience,
+                keeps_pruned=settings.stop == "asha", patience=patience, waits=waits,
             )  # fmt: skip
         return self._session
 

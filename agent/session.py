@@ -75,7 +75,8 @@ def is_innocent(trial: Trial) -> bool:
 class Session:
     """An open and claimed history. `keeps_pruned`: whether trials that were stopped early may be gone on with.
 
-    `plan`: codes to propose in place of drawn ones, shape ``(n, L)``; `patience`: seconds to wait for others' locks.
+    `plan`: codes to propose in place of drawn ones, shape ``(n, L)``; `patience`: seconds to wait for others' locks;
+    `waits`: see `agent_lock.claim`.
 
     Raises `HistoryError` where the file cannot be used, `HistoryInUseError` where another agent has it.
     """
@@ -90,6 +91,7 @@ class Session:
         *,
         keeps_pruned: bool = False,
         patience: float = BUSY_TIMEOUT,
+        waits: bool = True,
     ) -> None:
         self.history = History.open(path, space.positions, objective, space.declared, patience=patience)
         self.space = space
@@ -112,7 +114,7 @@ class Session:
         self._renewed = time.monotonic()
         try:
             with translated(path):
-                agent_lock.claim(self.history)
+                agent_lock.claim(self.history, waits=waits)
                 self._load()
         except BaseException:
             self.history.close()

@@ -18,6 +18,7 @@ from ncode_search.agent.errors import (
     HistoryInUseElsewhereError,
     HistoryInUseError,
     IllegalTransitionError,
+    OwnerUnclearError,
 )
 from ncode_search.agent.history import Decision, History, Objective
 from ncode_search.agent.processes import ProcessId
@@ -363,6 +364,8 @@ def test_an_agent_on_another_machine_counts_while_it_gives_signs_of_life(
     monkeypatch.setattr(agent_lock, "WATCH", 0.2)
     for clock in (-agent_lock.STALE_AFTER - 1, 3600):
         owned_by_another_machine(time.time() + clock)
+        with pytest.raises(OwnerUnclearError, match="process 12 on elsewhere"):
+            agent_lock.claim(history, waits=False)
         agent_lock.claim(history)
 
 

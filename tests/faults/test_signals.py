@@ -145,3 +145,21 @@ def test_a_signal_while_it_cleans_up_changes_nothing(tmp_path: Path) -> None:
             time.sleep(0.2)
         assert seconds_to_end(search, process) < 10
         assert process.returncode == 0
+
+
+def test_sigterm_is_heard_while_another_machine_is_watched(tmp_path: Path) -> None:
+    """A job that was begun again on another machine looks for a minute whether the first one still lives."""
+    with FaultySearch(tmp_path, trials=2) as search:
+        search.finish()
+        with History.attach(search.history) as history:
+            elsewhere = {"process": "elsewhere:12:345", "seen": time.time() - 2 * agent_lock.STALE_AFTER}
+            history.remember("agent", elsewhere)
+        process = search.start()
+        wait_for(lambda: "watching for 60 s whether elsewhere:12:345 still runs" in search.output.read_text())
+        process.terminate()
+        began = time.monotonic()
+        assert process.wait(60) == 0
+        assert time.monotonic() - began < 10
+        assert "Traceback" not in search.output.read_text()
+        with History.attach(search.history) as history:
+            assert history.meta()["agent"] == elsewhere
