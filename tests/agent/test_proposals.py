@@ -239,7 +239,8 @@ def test_a_call_that_was_given_up_before_its_thread_came_to_it_stops() -> None:
         seen.append(Stoppable.stop.is_set())
         return np.zeros(3)
 
-    free, seen = threading.Event(), []
+    free = threading.Event()
+    seen: list[bool] = []
     thread = RankerThread(Stoppable(note))
     thread._submit(lambda: free.wait(30))
     answer = thread.rank(ObservationLog(2).view(), np.zeros((3, 2), dtype=np.uint8), np.random.default_rng(0))
