@@ -7,7 +7,7 @@ trial nor finding the best ones slows down as trials accumulate.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -94,7 +94,7 @@ class ObservationLog:
         return len(self._pending)
 
     @property
-    def in_flight(self) -> Collection[int]:
+    def in_flight(self) -> Set[int]:
         """The numbers of those trials."""
         return self._pending.keys()
 

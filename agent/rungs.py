@@ -6,8 +6,9 @@ the agent's question costs the same however many trials there are.
 
 from __future__ import annotations
 
+import json
 from bisect import bisect_left, insort
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from ncode_search.agent.history import History, Trial
 from ncode_search.agent.states import TrialState
@@ -36,22 +37,25 @@ class Rungs:
             self._load(budget, live)
 
     def finished(self, trial: Trial, live: Collection[int]) -> None:
-        """A trial has finished, and is no longer among the `live` ones."""
-        known, waits_at = list(self._came), trial.budget if trial.state is TrialState.PRUNED else None
-        for budget in known:
-            for place in _places(self._history, budget, self._sign, [trial.id]):
-                insort(self._came[budget], place)
-                if budget == waits_at:
-                    insort(self._waiting[budget], place)
-        if waits_at is not None and waits_at not in known:
+        """A trial has finished, and is no longer among the `live` ones. Changes nothing where the history fails."""
+        places, waits_at = self.places(trial.id), trial.budget if trial.state is TrialState.PRUNED else None
+        if waits_at is not None and waits_at not in self._came:
             self._load(waits_at, live)
+        for budget, place in places.items():
+            insort(self._came[budget], place)
+            if budget == waits_at:
+                insort(self._waiting[budget], place)
 
-    def promoted(self, trial: int) -> None:
-        """A stopped trial is about to be queued again."""
-        for budget, came in self._came.items():
-            for place in _places(self._history, budget, self._sign, [trial]):
-                for places in (came, self._waiting[budget]):
-                    _remove(places, place)
+    def places(self, trial: int) -> dict[int, Place]:
+        """Where a trial came to, by the rungs that are kept."""
+        found = ((budget, _places(self._history, budget, self._sign, [trial])) for budget in self._came)
+        return {budget: places[0] for budget, places in found if places}
+
+    def promoted(self, places: Mapping[int, Place]) -> None:
+        """The stopped trial that had these places is queued again."""
+        for budget, place in places.items():
+            for among in (self._came[budget], self._waiting[budget]):
+                _remove(among, place)
 
     def promotable(self, reduction: int, live: Collection[int]) -> tuple[int, int] | None:
         """The stopped trial that may go on, if one may: of the highest rung, and there the best; and its next budget.
@@ -71,8 +75,8 @@ class Rungs:
     def _load(self, budget: int, live: Collection[int]) -> None:
         stopped = "SELECT id FROM trials WHERE state = 'pruned' AND budget = ?"
         here = {row[0] for row in self._history.db.execute(stopped, [budget])}
-        self._came[budget] = [place for place in _places(self._history, budget, self._sign) if place[1] not in live]
-        self._waiting[budget] = [place for place in self._came[budget] if place[1] in here]
+        came = [place for place in _places(self._history, budget, self._sign) if place[1] not in live]
+        self._came[budget], self._waiting[budget] = came, [place for place in came if place[1] in here]
 
 
 def standings(history: History, budget: int, sign: float) -> list[int]:
@@ -82,15 +86,15 @@ def standings(history: History, budget: int, sign: float) -> list[int]:
 
 def _places(history: History, budget: int, sign: float, trials: Iterable[int] | None = None) -> list[Place]:
     """The places of all trials, or of these, that came to a rung, the best first."""
-    given = None if trials is None else list(trials)
-    among = "" if given is None else f"AND trial IN ({', '.join('?' * len(given))}) "
+    among = "" if trials is None else "AND trial IN (SELECT value FROM json_each(?)) "
+    given = [] if trials is None else [json.dumps(list(trials))]
     # Beside one max or min, SQLite takes the other columns from the row of the extreme.
     rows = history.db.conn.execute(
         "SELECT trial, score, min(step) FROM ("
         "  SELECT trial, step, score, max(attempt) FROM epochs "
         f"  WHERE step >= ? AND score IS NOT NULL {among}GROUP BY trial, step"
         ") GROUP BY trial",
-        [budget, *(given or ())],
+        [budget, *given],
     )
     return sorted((-sign * score, trial) for trial, score, _ in rows)
 

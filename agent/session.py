@@ -201,6 +201,9 @@ class Session:
         self._watches.pop(trial, None)
         self._asked.discard(trial)
         self._forget(trial)
+        if self._rungs is not None:
+            # Before the log changes: what fails, be it here, is done once more, and all of it.
+            self._rungs.finished(row, self._log.in_flight - {trial})
         if row.state is TrialState.COMPLETE:
             assert row.value is not None
             self._log.complete(trial, self.sign * row.value)
@@ -208,8 +211,6 @@ class Session:
             self._log.prune(trial, self.sign * partial)
         else:
             self._log.fail(trial)
-        if self._rungs is not None:
-            self._rungs.finished(row, self._log.in_flight)
         return row
 
     def promote(self, reduction: int) -> Chosen | None:
@@ -220,9 +221,9 @@ class Session:
         if found is None:
             return None
         trial, budget = found
-        chosen = self._chosen(trial, self.history.trial(trial).code, is_new=False)
+        chosen, places = self._chosen(trial, self.history.trial(trial).code, is_new=False), self._rungs.places(trial)
         self.history.promote(trial, budget)
-        self._rungs.promoted(trial)
+        self._rungs.promoted(places)
         self._log.promote(trial)
         return chosen
 

@@ -113,8 +113,9 @@ def test_what_is_kept_of_the_rungs_tells_what_a_look_at_all_trials_does(history:
             found = rungs.promotable(reduction, live)
             assert found == plainly(history, sign, reduction)
             if found is not None and rng.random() < 0.7:
+                places = rungs.places(found[0])
                 history.promote(*found)
-                rungs.promoted(found[0])
+                rungs.promoted(places)
                 live[found[0]] = history.start(found[0], "w", "cpu")
                 promotions += 1
     assert promotions > 3

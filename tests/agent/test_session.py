@@ -1,5 +1,7 @@
 """Opening a history: what a former agent's worker still writes, and what was predicted, is there."""
 
+import contextlib
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 
 from ncode_search import SearchSpace
+from ncode_search.agent import rungs
 from ncode_search.agent.history import Decision, History, Objective
 from ncode_search.agent.processes import ProcessId, process_start
 from ncode_search.agent.session import Focus, Session
@@ -128,3 +131,33 @@ def test_a_running_trial_s_code_is_as_given_and_its_class_is_known(tmp_path: Pat
             assert not len(session.candidates.unseen(space.from_text(["10", "11", "12"])))
         finally:
             session.close()
+
+
+def test_what_fails_while_rungs_are_read_is_done_once_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk may fail for a moment; the loop repeats what it was about to do."""
+
+    def fails(*_given: object) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    with contextlib.closing(Session(tmp_path / "x.db", SPACE, Objective(), keeps_pruned=True)) as session:
+        history = session.history
+        for trial, code in enumerate(SPACE.from_text(["00", "01", "02"]), start=1):
+            session.add(code, "random")
+            history.start(trial, str(ProcessId.current()), "cpu", budget=1)
+            history.report(trial, 1, 1, {}, trial / 10)
+        assert session.promote(3) is None
+        for trial in (1, 2, 3):
+            history.prune(trial, 1, for_good=False)
+            with monkeypatch.context() as disk:
+                disk.setattr(rungs, "_places", fails)
+                with pytest.raises(sqlite3.OperationalError):
+                    session.settle(trial)
+            session.settle(trial)
+        calls = iter([rungs._places, fails])
+        with monkeypatch.context() as disk:
+            disk.setattr(rungs, "_places", lambda *given: next(calls)(*given))
+            with pytest.raises(sqlite3.OperationalError):
+                session.promote(3)
+        promoted = session.promote(3)
+        assert promoted is not None
+        assert promoted.trial == 3
