@@ -16,18 +16,22 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ncode_search.agent.errors import RankerGoneError
 from ncode_search.agent.history import Decision
 from ncode_search.agent.observations import FORECASTERS, Codes, Observations
 from ncode_search.agent.ranking.base import Ranker, RankerInfo, Ranking
 from ncode_search.agent.ranking.baselines import EvolutionRanker, RandomRanker
+from ncode_search.agent.ranking.http_client import ServerError
 from ncode_search.agent.ranking.thread import RankerThread
 from ncode_search.agent.session import Chosen, Session
 from ncode_search.agent.settings import RankerSettings
 
 logger = logging.getLogger(__name__)
 
+CHEAP = 1.0
+"""Seconds that a ranker's own failure may cost without its being spared for a while."""
 SHORTEST_REST = 0.1
-"""Seconds that a ranker is spared which has failed at once, and not for the first time."""
+"""Seconds that a ranker is spared which was not there, and not for the first time."""
 LONGEST_REST = 600.0
 """Seconds after which a ranker that fails is asked again, at the latest."""
 
@@ -53,7 +57,8 @@ class Draft:
 class BackOff:
     """Spares a ranker that fails again and again, such as a server that is gone: each time twice as long as before.
 
-    The first rest is as long as the failure took, since that is what one more try costs.
+    The first rest is as long as the failure took, since that is what one more try costs. A ranker that fails at once
+    and by itself is asked in every decision: that costs nothing, and a search with one worker stays repeatable.
     """
 
     def __init__(self) -> None:
@@ -72,10 +77,10 @@ class BackOff:
         """The ranker answered."""
         self._failures = 0
 
-    def failed(self, seconds: float, reason: str) -> None:
-        """The ranker was waited for in vain for so many seconds."""
+    def failed(self, seconds: float, reason: str, *, is_gone: bool) -> None:
+        """The ranker was waited for in vain for so many seconds; `is_gone`: since what it needs is not there."""
         self._failures, self._reason = self._failures + 1, reason
-        if self._failures > 1:  # once may be chance
+        if self._failures > 1 and (is_gone or seconds >= CHEAP):  # once may be chance
             rest = max(seconds, SHORTEST_REST) * 2 ** min(self._failures - 2, 30)
             self._until = time.monotonic() + min(rest, LONGEST_REST)
 
@@ -172,14 +177,15 @@ class Proposer:
     def _failure(self, draft: Draft) -> str | None:
         """Why the ranker's scores cannot be used; None where they can."""
         assert draft.scores is not None
+        error = draft.scores.exception() if draft.scores.done() else None
         if draft.scores.done():
-            error = draft.scores.exception()
             reason = f"{type(error).__name__}: {error}" if error else None
         else:
             self._thread.give_up()
             reason = f"no answer within {self.deadline:g} s"
         if reason is not None:
-            self._back_off.failed(time.monotonic() - draft.begun, reason)
+            is_gone = isinstance(error, (ServerError, RankerGoneError, OSError))
+            self._back_off.failed(time.monotonic() - draft.begun, reason, is_gone=is_gone)
         return reason
 
     def _score_with(self, ranker: Ranker, draft: Draft, reason: str | None) -> tuple[RankerInfo, Ranking, str | None]:

@@ -249,3 +249,25 @@ def test_a_call_that_was_given_up_before_its_thread_came_to_it_stops() -> None:
     answer.result(30)
     thread.close()
     assert seen == [True]
+
+
+def test_a_ranker_s_own_failures_leave_a_search_repeatable(tmp_path) -> None:
+    """However fast its trials are."""
+
+    def decided_by(pause: float) -> list[str]:
+        asked = []
+
+        def fails_at_first(known, pool, rng):
+            asked.append(len(known))
+            if len(asked) < 5:
+                raise ValueError("not yet")
+            return pool.sum(axis=1).astype(float)
+
+        path, settings = tmp_path / f"{pause}.db", RankerSettings(startup=1, pool=16)
+        with Search(SPACE, history=path, ranker=ScriptedRanker(fails_at_first), ranker_settings=settings) as search:
+            for number in range(12):
+                search.tell(search.ask(), float(number))
+                time.sleep(pause)
+            return [trial.proposed_by for trial in search.history().trials()]
+
+    assert decided_by(0.0) == decided_by(0.15)

@@ -141,7 +141,7 @@ def test_a_ranker_is_spared_twice_as_long_after_every_failure(seconds: float) ->
     back_off, rests = BackOff(), []
     for _ in range(20):
         now = time.monotonic()
-        back_off.failed(seconds, "gone")
+        back_off.failed(seconds, "gone", is_gone=True)
         rests.append(max(back_off._until - now, 0.0))
     first = max(seconds, SHORTEST_REST)
     assert rests[:5] == pytest.approx([0, first, 2 * first, 4 * first, 8 * first], abs=0.02), "once may be chance"
@@ -152,6 +152,15 @@ def test_a_ranker_is_spared_twice_as_long_after_every_failure(seconds: float) ->
 def test_a_ranker_that_worked_starts_anew() -> None:
     back_off = BackOff()
     for _ in range(13):
-        back_off.failed(5.0, "gone")
+        back_off.failed(5.0, "gone", is_gone=False)
         back_off.worked()
     assert back_off.excuse is None
+
+
+def test_a_ranker_that_fails_by_itself_is_asked_every_time_unless_that_takes_long() -> None:
+    back_off = BackOff()
+    for _ in range(20):
+        back_off.failed(0.01, "wrong", is_gone=False)
+    assert back_off.excuse is None
+    back_off.failed(1.5, "wrong", is_gone=False)
+    assert back_off.excuse is not None
