@@ -53,12 +53,13 @@ def claim(history: History, *, waits: bool = True) -> None:
         _write(history, me)
 
 
-async def watch_out(path: Path) -> None:
-    """Wait until it is clear that an owner on another machine is gone: then a claim need not wait.
+async def watch_out(path: Path, patience: float) -> None:
+    """Wait until it is clear that an owner on another machine is gone: then a claim need not wait. `patience`: seconds
+    to stand still for others' locks.
 
-    Raises `HistoryInUseElsewhereError` where it gives a sign of life.
+    Raises `HistoryInUseElsewhereError` where it gives a sign of life, `HistoryError` where the file cannot be used.
     """
-    with History.attach(path) as history:
+    with database.translated(path), History.attach(path, patience=patience) as history:
         for pause in _looks(history):
             await asyncio.sleep(pause)
 
@@ -73,7 +74,10 @@ def _looks(history: History) -> Iterator[float]:
     logger.info("watching for %g s whether %s still runs this search", WATCH, row["process"])
     for _ in range(_LOOKS):
         yield WATCH / _LOOKS
-        if (seen := _read(history)) != row and seen is not None:
+        seen = _read(history)
+        if seen is None:
+            return
+        if seen != row:
             _complain(history, ProcessId.parse(seen["process"]))
     with database.immediate(history.db):
         if _read(history) == row:

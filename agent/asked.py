@@ -12,7 +12,7 @@ from ncode_search.agent.database import translated
 from ncode_search.agent.errors import IllegalTransitionError, InputError
 from ncode_search.agent.history import History
 from ncode_search.agent.space import Config
-from ncode_search.evaluators.results import plain
+from ncode_search.evaluators.results import number, plain
 
 Told = Literal["recorded", "duplicate"]
 """What became of a result: it is the trial's; or it came late, when somebody else had been given the trial, and a value
@@ -50,10 +50,14 @@ def record(
     """Write down what an asked trial came to. Raises as `Search.tell` does."""
     if (value is None) == (error is None):
         raise InputError(f"tell trial {trial.id} either a value or an error")
+    said = f"trial {trial.id} was told"
     try:
-        score, numbers = None if value is None else float(value), plain(metrics or {})
-    except (TypeError, ValueError) as no_number:
-        raise InputError(f"trial {trial.id} was told what is no number: {no_number}") from None
+        score = None if value is None else float(number(value, said=said))
+        numbers = plain(metrics or {}, said)
+    except TypeError as error_in_it:
+        raise InputError(str(error_in_it)) from None
+    except (AttributeError, OverflowError, ValueError) as error_in_it:  # no mapping, beyond all floats, several values
+        raise InputError(f"{said} what is no number ({error_in_it})") from None
     if score is not None and not math.isfinite(score):
         raise InputError(f"trial {trial.id} was told {value}, which is no score; tell it an error instead")
     try:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import errno
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -211,6 +211,8 @@ def main() -> None:
         _fail(f"cannot write{f' {error.filename}' if error.filename else ''}: {error.strerror}", 1)
 
 
-def _fail(text: str, code: int) -> None:
-    print(f"ncode: {one_line(text)}", file=sys.stderr)
+def _fail(text: str, code: int) -> NoReturn:
+    with suppress(OSError):  # the code tells, too
+        print(f"ncode: {one_line(text)}", file=sys.stderr)
+    finish(sys.stderr)
     sys.exit(code)

@@ -32,7 +32,7 @@ class _Lasting:
 def lasting_output() -> Iterator[None]:
     """No print in the block fails, and none of what it leaves unwritten makes the process fail as it ends."""
     output = sys.stdout
-    if output is None:  # Python has it so where the process was started without one
+    if output is None:
         yield
         return
     with contextlib.redirect_stdout(_Lasting(output)):
@@ -42,8 +42,10 @@ def lasting_output() -> Iterator[None]:
             finish(output)
 
 
-def finish(output: TextIO) -> None:
+def finish(output: TextIO | None) -> None:
     """Write what is left; where that fails, throw it away, or Python fails on it once more as it ends."""
+    if output is None:  # Python has it so where the process was started without one
+        return
     try:
         output.flush()
     except OSError:

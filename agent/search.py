@@ -254,11 +254,8 @@ class Search:
                 evaluator=dict(self._evaluator),
                 space={name: list(options) for name, options in self.space.positions.items()},
                 folder=str(self._evaluator_folder),
-                seed=self.settings.seed,
-                goal=self.settings.goal,
-                device=device.torch_name,
-                threads=device.threads,
-                timeout=self.settings.timeout_seconds,
+                seed=self.settings.seed, goal=self.settings.goal, timeout=self.settings.timeout_seconds,
+                device=device.torch_name, threads=device.threads,
                 stopping=fidelity.stopping(self.settings),
             ))
             for device in devices.assign(self.settings)
@@ -372,13 +369,16 @@ class Search:
 
     async def _opened(self) -> Session:
         """As `_open`; signals are heard while another program holds the file locked, or another host is watched."""
-        try:
-            session = await until_passed(HistoryLockedError, lambda: self._open(PATIENCE, waits=False), BUSY_TIMEOUT)
-        except OwnerUnclearError:
-            await agent_lock.watch_out(self.path)
-            return await self._opened()
+        session = await until_passed(HistoryLockedError, self._open_or_watch, BUSY_TIMEOUT)
         session.history.wait_at_most(BUSY_TIMEOUT)
         return session
+
+    async def _open_or_watch(self) -> Session:
+        try:
+            return self._open(PATIENCE, waits=False)
+        except OwnerUnclearError:
+            await agent_lock.watch_out(self.path, PATIENCE)
+            return self._open(PATIENCE, waits=False)
 
     def _open(self, patience: float = BUSY_TIMEOUT, *, waits: bool = True) -> Session:
         if self._session is None:

@@ -287,8 +287,12 @@ class Session:
         end_leftovers(self.history.path, [ProcessId.parse(row.worker) for row in self.orphans if row.worker])
 
     def lend(self, chosen: Chosen, lease: float | None) -> int:
-        """Start a trial for a caller of this process; returns the attempt."""
-        attempt = self.history.start(chosen.trial, str(ProcessId.current()), CALLER, lease)
+        """Start a trial, the first of the queue by now, for a caller of this process; returns the attempt."""
+        try:
+            attempt = self.history.start(chosen.trial, str(ProcessId.current()), CALLER, lease)
+        except sqlite3.OperationalError:
+            self.queue.appendleft(chosen)  # for whoever asks once more
+            raise
         self._asked.add(chosen.trial)
         self.orphans.append(self.history.trial(chosen.trial))
         return attempt

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -56,9 +56,11 @@ async def within(
     task, clock, left = asyncio.ensure_future(coroutine), AwakeClock(), seconds
     try:
         while not task.done() and (left > 0 or unless()):
-            await asyncio.wait([task], timeout=min(STEP, left) if left > 0 else STEP)
+            stood = stands()
+            await asyncio.wait([task], timeout=STEP if stood or left <= 0 else min(STEP, left))
             passed = clock.tick()
-            left -= 0.0 if stands() else passed
+            if not (stood or stands()):
+                left -= passed
         if not task.done():
             raise asyncio.TimeoutError
         return task.result()
@@ -66,12 +68,12 @@ async def within(
         task.cancel()
 
 
-async def until_passed(obstacle: type[Exception], step: Callable[[], T], limit: float) -> T:
-    """What `step` returns; where it raises `obstacle`, it is tried again, for `limit` seconds."""
+async def until_passed(obstacle: type[Exception], step: Callable[[], Awaitable[T]], limit: float) -> T:
+    """What `step` comes to; where it raises `obstacle`, it is tried again, for `limit` seconds."""
     give_up = time.monotonic() + limit
     while True:
         try:
-            return step()
+            return await step()
         except obstacle:
             if time.monotonic() >= give_up:
                 raise

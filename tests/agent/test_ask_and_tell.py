@@ -107,12 +107,23 @@ def test_a_history_that_is_locked_for_long_is_said_in_one_line_and_told_later(ma
         assert search.tell(trial, 1.0) == "recorded"
 
 
+def test_what_was_enqueued_is_asked_for_after_a_lock_too(make_search) -> None:
+    with make_search(None) as search:
+        search.enqueue({"a": 3, "b": 3, "c": 3})
+        search._open().history.wait_at_most(0.1)
+        with locked(search.path), pytest.raises(HistoryLockedError):
+            search.ask()
+        assert search.ask().code == "333"
+
+
 def test_what_is_told_is_checked(make_search) -> None:
     with make_search(None) as search:
         trial = search.ask()
-        wrong = [{}, {"value": 1.0, "error": "both"}, {"value": float("nan")}, {"value": "much"}, {"value": [1.0]}]
-        for told in (*wrong, {"value": 1.0, "metrics": {"loss": "low"}}):
-            with pytest.raises(InputError, match=f"trial {trial.id}"):
+        wrong = [{}, {"value": 1.0, "error": "both"}, {"value": float("nan")}, {"value": "1.5"}, {"value": [1.0]}]
+        wrong += [{"value": 10**400}, {"value": np.zeros(2)}]
+        wrong += [{"value": 1.0, "metrics": metrics} for metrics in ({"loss": "low"}, {"x": 10**400}, [1])]
+        for told in wrong:
+            with pytest.raises(InputError, match=f"trial {trial.id} "):
                 search.tell(trial, **told)
         assert search.tell(trial, 1.0) == "recorded"
 

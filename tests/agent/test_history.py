@@ -1,5 +1,6 @@
 """The history's contract: legal moves only, atomic writes by many processes, nothing lost to a kill."""
 
+import asyncio
 import itertools
 import json
 import os
@@ -17,12 +18,14 @@ from ncode_search.agent.errors import (
     HistoryError,
     HistoryInUseElsewhereError,
     HistoryInUseError,
+    HistoryLockedError,
     IllegalTransitionError,
     OwnerUnclearError,
 )
 from ncode_search.agent.history import Decision, History, Objective
 from ncode_search.agent.processes import ProcessId
 from ncode_search.agent.states import PREDECESSORS, TrialState
+from tests.faults.harness import locked
 
 SPACE = {"width": [8, 16], "op": ["conv", None]}
 EVALUATOR = {"kind": "table", "path": "t.csv", "metric": "acc"}
@@ -367,6 +370,20 @@ def test_an_agent_on_another_machine_counts_while_it_gives_signs_of_life(
         with pytest.raises(OwnerUnclearError, match="process 12 on elsewhere"):
             agent_lock.claim(history, waits=False)
         agent_lock.claim(history)
+
+
+def test_watching_another_machine_s_agent_ends_with_its_claim_and_waits_little_for_locks(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stale = {"process": "elsewhere:12:345", "seen": time.time() - agent_lock.STALE_AFTER - 1}
+    history.remember("agent", stale)
+    monkeypatch.setattr(agent_lock, "WATCH", 0.2)
+    with locked(history.path), pytest.raises(HistoryLockedError, match="another program holds it locked"):
+        asyncio.run(agent_lock.watch_out(history.path, 0.1))
+    looks = agent_lock._looks(history)
+    assert next(looks) == 0.2 / 20
+    history.db.execute("DELETE FROM meta WHERE key = 'agent'")
+    assert list(looks) == [], "it was given up"
 
 
 def test_a_process_number_that_was_given_out_again_is_another_process() -> None:

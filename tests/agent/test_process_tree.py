@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from ncode_search.agent.process_tree import MARK, end_leftovers, end_tree, new_mark
-from ncode_search.agent.processes import ProcessId, process_start
+from ncode_search.agent.processes import ProcessId, is_stopped, process_start
 
 pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs /proc")
 
@@ -145,3 +145,14 @@ def test_what_the_workers_of_a_history_have_left_is_ended_and_nothing_else(start
     end_leftovers(HISTORY, [])
     assert is_gone(its_own)
     assert process_start(another_s)
+
+
+def test_a_process_may_have_any_bytes_for_its_name() -> None:
+    code = r"open('/proc/self/comm', 'wb').write(b'\xc3) T x'); print('named', flush=True); input()"
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "named\n"
+    assert process_start(process.pid)
+    assert not is_stopped(process.pid)
+    process.communicate("\n")
+    assert not process_start(process.pid)
+    assert not is_stopped(process.pid)

@@ -82,3 +82,10 @@ def test_a_question_whose_answer_cannot_be_written_says_so_in_one_line(tmp_path:
         with open("/dev/full", "wb") as full:
             done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, env=environment, text=True, check=False)
     assert (done.returncode, done.stderr) == (1, "ncode: cannot write: No space left on device\n")
+
+
+@pytest.mark.parametrize("where", ["2>/dev/full", "2>&-", ">&- 2>/dev/full"])
+def test_wrong_input_has_its_exit_code_where_nothing_can_be_said_of_it(tmp_path: Path, where: str) -> None:
+    """A service manager goes by it."""
+    command = f"{sys.executable} -m ncode_search.agent run {tmp_path / 'none.toml'} {where}"
+    assert subprocess.run(command, shell=True, check=False).returncode == 2
