@@ -6,11 +6,21 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 from ncode_search.evaluators.base import EvaluatorError
 
 _MOST_GREY = 2**16 - 1
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What sets a picture upright, by the orientation that its EXIF says; 1 is upright."""
 
 
 def is_hidden(file: Path, folder: Path) -> bool:
@@ -25,13 +35,23 @@ def open_picture(file: Path, mode: str | None = None) -> Image.Image:
     """
     try:
         with Image.open(file) as image:
-            upright = ImageOps.exif_transpose(image)
+            upright = _upright(image)
             return upright if mode is None else _in_8_bits(upright, file).convert(mode)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = " ".join(str(error).split())
         raise EvaluatorError(
             f"[evaluator] data: cannot read {file} as an image ({reason}); repair or remove it"
         ) from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The same as viewers show it. Nothing but the orientation is asked for: other damage of the EXIF is no matter."""
+    image.load()  # before: a TIFF turns itself with this, and then no longer says how
+    try:
+        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # of whatever kind: what is damaged raises many
+        turn = None
+    return image.copy() if turn is None else image.transpose(turn)
 
 
 def _in_8_bits(image: Image.Image, file: Path) -> Image.Image:

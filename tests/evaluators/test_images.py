@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageOps
 
 from ncode_search.evaluators.base import EvaluatorError
 from ncode_search.evaluators.images import digits, divided_folder, image_folder
@@ -168,6 +168,48 @@ def test_pictures_stand_upright_as_cameras_say(tmp_path: Path, mode: str | None,
     picture = open_picture(tmp_path / f"a.{suffix}", mode)
     assert picture.size == (16, 32)
     assert np.asarray(picture.convert("L"))[[4, 28], 8].tolist() == [255, 0], "what was left is on top"
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_is_turned_once(tmp_path: Path, orientation: int, suffix: str) -> None:
+    said = Image.Exif()
+    said[ExifTags.Base.Orientation] = orientation
+    pixels = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    compression = "tiff_lzw" if suffix == "tif" else None
+    Image.fromarray(pixels).save(tmp_path / f"a.{suffix}", exif=said, compression=compression)
+    Image.fromarray(pixels).save(tmp_path / "sound.png", exif=said)
+    with Image.open(tmp_path / "sound.png") as sound:
+        upright = np.asarray(ImageOps.exif_transpose(sound))
+    assert np.array_equal(np.asarray(open_picture(tmp_path / f"a.{suffix}")), upright)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+@pytest.mark.parametrize(
+    ("start", "replaced", "is_readable"),
+    [
+        (6, b"\0", False),  # SyntaxError: the header
+        (10, None, False),  # struct.error: nothing behind it
+        (17, b"\0", True),  # struct.error, AttributeError and TypeError, where it is written again
+        (19, b"\x05", True),
+        (43, b"\x01", True),
+    ],
+)
+def test_damaged_exif_is_no_matter_beside_whole_pixels(
+    tmp_path: Path, start: int, replaced: bytes | None, is_readable: bool, suffix: str
+) -> None:
+    said = Image.Exif()
+    said[ExifTags.Base.Make] = "maker"
+    said[ExifTags.Base.Orientation] = 6
+    said[ExifTags.Base.XResolution] = 72.0
+    said[ExifTags.Base.Software] = "software" * 8
+    sound = said.tobytes()
+    damaged = sound[:start] + (b"" if replaced is None else replaced + sound[start + 1 :])
+    pixels = np.zeros((16, 32), np.uint8)
+    pixels[:, :16] = 255
+    Image.fromarray(pixels).save(tmp_path / f"a.{suffix}", exif=damaged)
+    picture = np.asarray(open_picture(tmp_path / f"a.{suffix}"))
+    assert np.array_equal(picture, np.rot90(pixels, -1) if is_readable else pixels), "its orientation can be read"
 
 
 @pytest.mark.parametrize(("pixels", "mode"), [([0, 65536], "I"), ([-1, 3], "I"), ([0.0, 1.0], "F")])
