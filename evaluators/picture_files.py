@@ -35,6 +35,8 @@ def open_picture(file: Path, mode: str | None = None) -> Image.Image:
     """
     try:
         with Image.open(file) as image:
+            # Else Pillow maps grey TIFFs without compression into memory, and mixes up width and height of turned ones.
+            image.filename = ""
             upright = _upright(image)
             return upright if mode is None else _in_8_bits(upright, file).convert(mode)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
