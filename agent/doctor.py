@@ -23,7 +23,13 @@ def examine() -> Iterator[tuple[str, bool]]:
     for name, text, good in llama_report():
         yield f"{name:<14} {text}", good
     if gpus and find_spec("torch") is not None:
-        from ncode_search.evaluators.torch_state import why_unusable
-
         # Only a remark: not every evaluator needs it.
-        yield f"PyTorch        {why_unusable('cuda') or 'computes on the GPU'}", True
+        yield f"PyTorch        {_torch_line()}", True
+
+
+def _torch_line() -> str:
+    try:
+        from ncode_search.evaluators.torch_state import why_unusable
+    except Exception as error:  # a missing or broken shared library can raise anything
+        return f"torch cannot be imported ({' '.join(str(error).split())}); install it again"
+    return why_unusable("cuda") or "computes on the GPU"

@@ -272,6 +272,26 @@ def test_doctor_remarks_it(with_gpus, monkeypatch) -> None:
     assert not [line for line, _ in examine() if line.startswith("PyTorch")]
 
 
+def test_doctor_remarks_a_torch_that_cannot_be_imported(with_gpus, tmp_path: Path) -> None:
+    with_gpus(TWO)
+    (tmp_path / "torch.py").write_text("raise OSError('libcudart.so.12: cannot open shared object file:\\nno such')\n")
+    program = (
+        "from ncode_search.agent import doctor; doctor.llama_report = list; "
+        "print(*((good, line) for line, good in doctor.examine()), sep='\\n')"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=100, check=True, env=environment
+    )
+    assert done.stdout.splitlines()[-1] == str(
+        (
+            True,
+            "PyTorch        torch cannot be imported (libcudart.so.12: cannot open shared object file: no such); "
+            "install it again",
+        )
+    )
+
+
 @pytest.mark.parametrize("command", ["check-evaluator", "prune"])
 def test_their_errors_about_devices_name_the_file(tmp_path, command: str) -> None:
     path = tmp_path / "search.toml"
