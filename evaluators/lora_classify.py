@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import InitVar, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -75,16 +76,20 @@ class LoraClassifyEvaluator(LoraEvaluator):
         rows = read_parts(folder, train=self.train, val=self.val, test=self.test)
         classes = self._classes(rows)
         tokenizer = load_tokenizer(self.model, folder)
+        tokens = {key: self._tokens(part, tokenizer) for key, part in rows.items()}
+        padding = padding_of(tokenizer, chain.from_iterable(tokens.values()))
         self._load_base(
             AutoModelForSequenceClassification,
             folder,
             train_head=True,
             num_labels=len(classes),
-            pad_token_id=padding_of(tokenizer),
+            pad_token_id=padding,
         )
         longest = tokenizer("a " * self.max_tokens, truncation=True, max_length=self.max_tokens)["input_ids"]
         self._check_length(self.max_tokens, longest)
-        self._set_up({key: self._encoded(part, classes, tokenizer) for key, part in rows.items()})
+        numbers = {name: number for number, name in enumerate(classes)}
+        labels = {key: [numbers[row.label(self.label)] for row in part] for key, part in rows.items()}
+        self._set_up({key: LabelledTexts(tokens[key], labels[key], padding) for key in rows})
 
     def _classes(self, rows: Mapping[str, list[Row]]) -> list[str]:
         """The classes of the training texts; raises `EvaluatorError` unless all parts have the same."""
@@ -102,11 +107,10 @@ class LoraClassifyEvaluator(LoraEvaluator):
                 raise EvaluatorError(f"[evaluator] {key}: no text has the class {empty[0]!r}; give some, or remove it")
         return sorted(parts["train"])
 
-    def _encoded(self, rows: Sequence[Row], classes: Sequence[str], tokenizer: Any) -> LabelledTexts:
+    def _tokens(self, rows: Sequence[Row], tokenizer: Any) -> list[list[int]]:
         texts = [row.text(self.text) for row in rows]
-        tokens = tokenizer(texts, truncation=True, max_length=self.max_tokens)["input_ids"]
-        numbers = {name: number for number, name in enumerate(classes)}
-        return LabelledTexts(tokens, [numbers[row.label(self.label)] for row in rows], padding_of(tokenizer))
+        tokens: list[list[int]] = tokenizer(texts, truncation=True, max_length=self.max_tokens)["input_ids"]
+        return tokens
 
     @property
     def _measures(self) -> tuple[str, ...]:

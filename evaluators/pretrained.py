@@ -159,10 +159,15 @@ def load_tokenizer(source: str, folder: Path) -> Any:
         raise _not_loaded(source, folder, AutoTokenizer, error) from error
 
 
-def padding_of(tokenizer: Any) -> int:
-    """The token that fills up shorter rows. Masks leave it out, so any will do where the tokenizer has none for it."""
-    known = (tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id)
-    return next((int(token) for token in known if token is not None), 0)
+def padding_of(tokenizer: Any, rows: Iterable[Sequence[int]] = ()) -> int:
+    """The token that fills up shorter rows; where the tokenizer has none for it nor for the end, one that none of the
+    `rows` holds: masks leave it out, but classifiers of causal models take the last other token for the end of a row.
+    """
+    known = (tokenizer.pad_token_id, tokenizer.eos_token_id)
+    if known != (None, None):
+        return next(int(token) for token in known if token is not None)
+    held = {token for row in rows for token in row}
+    return next((token for token in range(len(tokenizer)) if token not in held), 0)
 
 
 def image_scale(source: str, folder: Path) -> tuple[Sequence[float], Sequence[float]]:

@@ -130,6 +130,22 @@ def test_a_tokenizer_needs_no_token_for_padding(tmp_path: Path, make_context: Ma
     assert evaluator({"learning_rate": 0.02}, make_context()).value == 1
 
 
+@pytest.mark.parametrize(
+    ("special", "last"),
+    [({"unk_token": "[UNK]"}, "zebra"), ({"bos_token": "[PAD]"}, "[PAD]")],
+    ids=["unknown", "first"],
+)
+def test_no_token_of_a_text_is_taken_for_padding(tmp_path: Path, special: dict[str, str], last: str) -> None:
+    """Where the tokenizer has none for it: a decoder classifies by the last token that is another."""
+    write_decoder(tmp_path / "decoder")
+    write_tokenizer(tmp_path / "decoder", **special)
+    rows = [{"text": "the cat", "label": "animal"}, {"text": f"the cat {last}", "label": "plant"}]
+    files = {"train": write_lines(tmp_path / "own.jsonl", rows), "val": "own.jsonl"}
+    evaluator = _evaluator(tmp_path, model="decoder", **files)
+    short, long = evaluator._base.model.eval()(**evaluator._sets["val"].batch([0, 1]).inputs).logits
+    assert (short - long).abs().max() > 0.01, "the last word counts"
+
+
 def test_a_test_set_is_measured(tmp_path: Path, make_context: MakeContext) -> None:
     write_texts(tmp_path)
     result = _evaluator(tmp_path, test="train.jsonl", epochs=1)(CONFIG, make_context())
