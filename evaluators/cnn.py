@@ -23,7 +23,7 @@ from ncode_search.evaluators.cifar import cifar, is_cifar
 from ncode_search.evaluators.cnn_network import Network, count_parameters
 from ncode_search.evaluators.cnn_recipe import Recipe, check_recipe
 from ncode_search.evaluators.images import ImageData, Split, digits, divided_folder, image_folder
-from ncode_search.evaluators.options import require
+from ncode_search.evaluators.options import require, user_path
 from ncode_search.evaluators.supernet import Supernet
 from ncode_search.evaluators.torch_state import get_random_state, import_compiler, set_random_state, trial_state
 
@@ -80,7 +80,7 @@ class CnnEvaluator:
 
     def __post_init__(self, folder: Path) -> None:
         self._check_numbers()
-        object.__setattr__(self, "_images", self._load(folder / Path(self.data).expanduser()))
+        object.__setattr__(self, "_images", self._load(user_path(self.data, folder)))
         self._check_shift("[evaluator] shift", self.shift)
         import_compiler()
 

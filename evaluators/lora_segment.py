@@ -18,7 +18,7 @@ from transformers import AutoModelForSemanticSegmentation
 from ncode_search.evaluators.base import Context
 from ncode_search.evaluators.lora_training import Examples, LoraEvaluator
 from ncode_search.evaluators.masked_images import UNLABELLED, MaskedImages, count_classes, read_masked_images
-from ncode_search.evaluators.options import require
+from ncode_search.evaluators.options import require, user_path
 from ncode_search.evaluators.pretrained import image_scale
 
 SCORES = ("mean_iou", "pixel_accuracy")
@@ -45,7 +45,7 @@ class LoraSegmentEvaluator(LoraEvaluator):
         require(self.classes == 0 or 2 <= self.classes <= UNLABELLED, "classes", self.classes, "from 2 to 255")
         require(self.score in SCORES, "score", self.score, " or ".join(SCORES))
         # The data first: whoever has not prepared them should not wait for the hub.
-        read = read_masked_images(folder / Path(self.data).expanduser(), self.image_size)
+        read = read_masked_images(user_path(self.data, folder), self.image_size)
         classes = count_classes(read, self.classes)
         mean, std = image_scale(self.model, folder)
         parts = {name: images.scaled(mean, std) for name, images in read.items()}

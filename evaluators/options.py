@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import types
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, fields
+from pathlib import Path
 from typing import Any
 
 from ncode_search.evaluators.base import EvaluatorError
@@ -39,6 +41,14 @@ def require(holds: bool, key: str, value: object, allowed: str) -> None:
     """Refuse the value of a key of ``[evaluator]`` unless it `holds`; raises `EvaluatorError` with what is allowed."""
     if not holds:
         raise EvaluatorError(f"[evaluator] {key} = {value}: must be {allowed}")
+
+
+def user_path(name: str, folder: Path) -> Path:
+    """What the user wrote, relative to `folder`; a ``~`` whose home is not known stays, and names nothing."""
+    path = Path(name)
+    with contextlib.suppress(RuntimeError):
+        path = path.expanduser()
+    return folder / path
 
 
 def suggest(given: str, known: Iterable[str]) -> str:

@@ -28,7 +28,7 @@ from transformers.image_processing_base import ImageProcessingMixin
 
 from ncode_search.evaluators.base import EvaluatorError
 from ncode_search.evaluators.lora_space import Targets, body_name, find_targets, lora_config
-from ncode_search.evaluators.options import require
+from ncode_search.evaluators.options import require, user_path
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 QUANTIZATIONS = ("none", "8bit", "4bit")
@@ -201,7 +201,7 @@ def model_path(source: str, folder: Path) -> str:
 
 
 def _local(source: str, folder: Path) -> Path:
-    return folder / Path(source).expanduser()
+    return user_path(source, folder)
 
 
 def _is_path(source: str, path: Path) -> bool:

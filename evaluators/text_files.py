@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ncode_search.evaluators.base import EvaluatorError
+from ncode_search.evaluators.options import user_path
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".txt")
 
@@ -73,7 +74,7 @@ def read_rows(key: str, name: str, folder: Path) -> list[Row]:
     """
     if not name:
         raise EvaluatorError(f'[evaluator] {key} = "" names no file; name one that ends in {", ".join(SUFFIXES)}')
-    file = folder / Path(name).expanduser()
+    file = user_path(name, folder)
     if file.suffix not in SUFFIXES:
         raise EvaluatorError(f'[evaluator] {key} = "{name}": its name must end in {", ".join(SUFFIXES)}')
     try:

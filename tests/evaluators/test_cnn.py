@@ -145,6 +145,12 @@ def test_the_users_home_is_where_a_tilde_says(picture_folder: Path, monkeypatch:
     assert _evaluator(picture_folder, data="~/pictures", image_size=8)._images.classes == 3
 
 
+def test_a_user_whose_home_is_not_known_has_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(EvaluatorError) as error:
+        _evaluator(tmp_path, data="~nouser")
+    assert str(error.value).startswith(f"[evaluator] data: there is no folder {tmp_path}/~nouser; give ")
+
+
 def test_data_that_are_no_folder_are_named_as_the_user_wrote_them(tmp_path: Path) -> None:
     (tmp_path / "pictures.zip").touch()
     for name in ("pictures.zip", "pictures"):

@@ -200,6 +200,7 @@ def test_a_configuration_without_adapters_fails(tmp_path: Path, make_context: Ma
 
 def test_refuses_data_that_is_not_there(tmp_path: Path) -> None:
     assert 'train = "none.csv": cannot read' in _refused(tmp_path, train="none.csv")
+    assert f'train = "~nouser/a.csv": cannot read {tmp_path}/~nouser/a.csv' in _refused(tmp_path, train="~nouser/a.csv")
     assert 'val = "val.parquet": its name must end in .csv' in _refused(tmp_path, val="val.parquet")
 
 

@@ -126,6 +126,7 @@ def test_a_diverging_training_fails_with_a_reason(folder: Path, make_context: Ma
 
 def test_refuses_data_that_is_not_there(folder: Path) -> None:
     assert "data: there is no folder" in _refused(folder, data="none")
+    assert f"data: there is no folder {folder}/~nouser" in _refused(folder, data="~nouser")
     assert "data: there is no folder" in _refused(folder, data="none", model="./none"), "the data are read first"
     (folder / "scenes" / "val" / "masks" / "3.png").unlink()
     assert "masks has no 3; give every image its mask" in _refused(folder)

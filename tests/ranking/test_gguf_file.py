@@ -86,6 +86,8 @@ def test_paths_are_relative_to_the_folder(tiny_gguf: Path) -> None:
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nothing\.gguf does not exist"):
         resolve_model("nothing.gguf", tmp_path)
+    with pytest.raises(InputError, match=r"/~nouser does not exist"):
+        resolve_model("~nouser", tmp_path)
     with pytest.raises(InputError, match="is a folder"):
         resolve_model(str(tmp_path))
 
