@@ -177,8 +177,9 @@ class Proposer:
     def _failure(self, draft: Draft) -> str | None:
         """Why the ranker's scores cannot be used; None where they can."""
         assert draft.scores is not None
-        error = draft.scores.exception() if draft.scores.done() else None
+        error = None
         if draft.scores.done():
+            error = draft.scores.exception()
             reason = f"{type(error).__name__}: {error}" if error else None
         else:
             self._thread.give_up()

@@ -3,6 +3,8 @@
 import logging
 import threading
 import time
+from concurrent.futures import Future
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -103,7 +105,7 @@ def test_a_ranker_that_fails_is_replaced_for_that_decision(tmp_path, caplog, beh
 
 def test_every_outage_is_said_once(tmp_path, caplog, monkeypatch) -> None:
     """Days may lie between two of them."""
-    monkeypatch.setattr(proposals, "SHORTEST_REST", 0.0)
+    monkeypatch.setattr(proposals, "LONGEST_REST", 0.0)
     asked = []
 
     def fails_twice_in_a_row_twice(known, pool, rng):
@@ -271,3 +273,22 @@ def test_a_ranker_s_own_failures_leave_a_search_repeatable(tmp_path) -> None:
             return [trial.proposed_by for trial in search.history().trials()]
 
     assert decided_by(0.0) == decided_by(0.15)
+
+
+def test_an_error_that_comes_as_the_deadline_passes_is_a_failure(tmp_path) -> None:
+    class JustNow(Future):
+        """Done from the second look on."""
+
+        looks = 0
+
+        def done(self) -> bool:
+            self.looks += 1
+            return self.looks > 1 and super().done()
+
+    with Search(SPACE, history=tmp_path / "x.db", ranker=ScriptedRanker(raises)) as search:
+        session, proposer = search._open(), search._ready_proposer()
+        draft = proposer.begin(session, session.observations())
+        late: Future = JustNow()
+        late.set_exception(RuntimeError("model on fire"))
+        chosen = proposer.finish(session, replace(draft, trial=99, scores=late))
+        assert chosen.trial == 1
