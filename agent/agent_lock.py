@@ -39,10 +39,9 @@ def claim(history: History, *, waits: bool = True) -> None:
     Raises `HistoryInUseError` with the process number and host of a living owner, `OwnerUnclearError` where nobody
     waits for what shows whether an owner on another machine is one.
     """
-    row = _read(history)
-    if not waits and _is_unclear(row):
-        assert row is not None
-        _complain(history, ProcessId.parse(row["process"]), OwnerUnclearError)
+    unclear = _unclear(history)
+    if unclear is not None and not waits:
+        _complain(history, ProcessId.parse(unclear["process"]), OwnerUnclearError)
     for pause in _looks(history):
         time.sleep(pause)
     me = ProcessId.current()
@@ -68,8 +67,8 @@ def _looks(history: History) -> Iterator[float]:
     """Seconds to wait between looks at the row of an owner on another machine, which is its last sign of life if none
     follows, and is removed then.
     """
-    row = _read(history)
-    if row is None or not _is_unclear(row):
+    row = _unclear(history)
+    if row is None:
         return
     logger.info("watching for %g s whether %s still runs this search", WATCH, row["process"])
     for _ in range(_LOOKS):
@@ -84,8 +83,10 @@ def _looks(history: History) -> Iterator[float]:
             history.db.execute("DELETE FROM meta WHERE key = ?", [_KEY])
 
 
-def _is_unclear(row: Mapping[str, Any] | None) -> bool:
-    return row is not None and not ProcessId.parse(row["process"]).is_local and not _is_fresh(row)
+def _unclear(history: History) -> dict[str, Any] | None:
+    """The row of an owner on another machine that has given no sign of life for long; None where there is no such."""
+    row = _read(history)
+    return row if row and not ProcessId.parse(row["process"]).is_local and not _is_fresh(row) else None
 
 
 def _complain(history: History, owner: ProcessId, kind: type[HistoryInUseError] | None = None) -> NoReturn:
