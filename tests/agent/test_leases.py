@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ncode_search.agent import leases
+from ncode_search.agent import keeper, leases
 from ncode_search.agent.errors import IllegalTransitionError, InputError
 from ncode_search.agent.history import History, Objective, Trial
 from ncode_search.agent.leases import LeaseWatch
@@ -378,3 +378,27 @@ def test_what_a_worker_prints_is_bounded_and_its_end_kept(keep: Keep, tmp_path: 
         time.sleep(0.02)
     assert 0 < largest < 15_000_000 < 200 * 100_000
     assert (tmp_path / "output").read_bytes().endswith(b"last words")
+
+
+@pytest.mark.parametrize("is_over", [False, True])
+def test_a_lock_that_outlasts_an_overdue_trial_costs_the_next_one_nothing(
+    path: Path, monkeypatch: pytest.MonkeyPatch, is_over: bool
+) -> None:
+    ended: list[bool] = []
+    monkeypatch.setattr(keeper.Keeper, "_arm", lambda self: None)  # the alarm is the tests' own
+    monkeypatch.setattr(keeper, "end_own_tree", lambda: ended.append(True))
+    watching, overdue = keeper.Keeper(path, 1.0), keeper.Attempt(1, 1, retry=True)
+
+    class Locked:
+        """Until what was overdue has been recorded after all, and another evaluation begun."""
+
+        def requeue(self, *_given: object, **_more: object) -> None:
+            if is_over:
+                watching.evaluated()
+                watching.end()
+                watching.begin(keeper.Attempt(2, 1, retry=True))
+            raise sqlite3.OperationalError("database is locked")
+
+    watching.begin(overdue)
+    watching._give_up(Locked(), overdue)
+    assert ended == [True] * (not is_over)
